@@ -1,0 +1,1 @@
+"""Stages that turn raw robot recordings into curated, training-ready episodes."""

@@ -1,0 +1,116 @@
+"""What a user declares of sources and robots. Nothing here is guessed: what is absent reads `unknown`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+RotationType = Literal["quaternion", "rpy", "rotvec", "rotation_6d", "unknown"]
+QuaternionOrder = Literal["wxyz", "xyzw", "unknown"]
+Unit = Literal["rad", "deg", "m", "mm", "fraction", "percent", "unknown"]
+ActionKind = Literal[
+    "absolute_joint",
+    "delta_joint",
+    "joint_velocity",
+    "absolute_end_effector",
+    "delta_end_effector",
+    "unknown",
+]
+
+
+@dataclass(frozen=True)
+class ColumnSlice:
+    """Elements `[start, end)` of a step column; the whole column where `end` is None."""
+
+    column: str
+    start: int = 0
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise ValueError(f"column slice [{self.start}, {self.end}) of {self.column!r} is empty; need start < end")
+
+
+@dataclass(frozen=True)
+class JointColumns:
+    """Joint `names` as the URDF has them, in the order of the columns that hold them."""
+
+    names: tuple[str, ...]
+    position: ColumnSlice
+    velocity: ColumnSlice | None = None
+    unit: Literal["rad", "deg", "unknown"] = "unknown"
+
+
+@dataclass(frozen=True)
+class EndEffectorColumns:
+    """The end effector's pose: position (T, 3) and rotation in its declared representation."""
+
+    position: ColumnSlice
+    rotation: ColumnSlice | None = None
+    rotation_type: RotationType = "unknown"
+    quaternion_order: QuaternionOrder = "unknown"
+    position_unit: Literal["m", "mm", "unknown"] = "unknown"
+    rotation_unit: Literal["rad", "deg", "unknown"] = "unknown"
+    frame: str = "unknown"
+
+
+@dataclass(frozen=True)
+class GripperColumns:
+    """The gripper's opening: `closed` and `open` are the raw values at its two ends, so sign and range are stated."""
+
+    position: ColumnSlice
+    closed: float
+    open: float
+    unit: Unit = "unknown"
+
+    def __post_init__(self) -> None:
+        if self.closed == self.open:
+            raise ValueError(f"gripper closed and open are both {self.open}; state the raw value at each end")
+
+
+@dataclass(frozen=True)
+class ActionColumns:
+    """What the action means. `gripper` names the element that commands the gripper, with its own two ends."""
+
+    kind: ActionKind = "unknown"
+    gripper: GripperColumns | None = None
+
+
+@dataclass(frozen=True)
+class Embodiment:
+    """One robot as its recordings write it.
+
+    `state` lists the columns that, side by side, make `observation.state` where the format has no such column.
+    `rate_hz` is used where the format stores no time. `quaternions` names further quaternion columns by order.
+    """
+
+    urdf: str | None = None
+    rate_hz: float | None = None
+    joints: JointColumns | None = None
+    end_effector: EndEffectorColumns | None = None
+    gripper: GripperColumns | None = None
+    action: ActionColumns = field(default_factory=ActionColumns)
+    state: tuple[ColumnSlice, ...] = ()
+    depth_unit: Literal["m", "mm", "unknown"] = "unknown"
+
+    def __post_init__(self) -> None:
+        if self.rate_hz is not None and not 0 < self.rate_hz <= 10_000:
+            raise ValueError(f"rate_hz is {self.rate_hz}; need 0 < rate_hz <= 10000")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `sources:` entry. `path` is a file, a folder or a glob; `time_unit` is for sidecars' time column."""
+
+    name: str
+    path: str
+    format: Literal["auto", "rlds", "isaac_hdf5", "lerobot", "video"] = "auto"
+    splits: tuple[str, ...] = ()
+    embodiment: str = ""
+    required: tuple[str, ...] = ()
+    time_column: str = "timestamp"
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "/\\=\0") or self.name.startswith("."):
+            raise ValueError(f"source name {self.name!r}: use a non-empty name without '/', '\\' or '='")

@@ -1,0 +1,136 @@
+"""The frame every stage hangs in: one element in, one or more out, failures to the dead letters, counters beside."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.error_handling import ErrorHandler
+
+from transforms.episode import Episode, Problem, Recording, RecordingRef
+
+DEAD = "dead"
+
+
+class Unreadable(Exception):
+    """An input that cannot be read: quarantined under `rule`, a stable code such as `truncated`.
+
+    The message says the value, the limit, the place and the remedy, for people.
+    """
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem(rule, detail)
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
+        return Unreadable, (self.problem.rule, self.problem.detail)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One input that left the graph early; becomes a `quarantined` row of the ledger."""
+
+    stage: str
+    episode_id: str
+    source: str
+    uri: str
+    rule: str
+    detail: str
+    traceback: str = ""
+
+
+def identify(element: Any) -> tuple[str, str, str]:
+    """(id, source, uri) of anything that flows between stages."""
+    if isinstance(element, Episode):
+        return element.episode_id, element.source, element.uri
+    if isinstance(element, (Recording, RecordingRef)):
+        return element.recording_id, element.source, element.uri
+    raise TypeError(f"a stage takes recordings or episodes, not {type(element).__name__}")
+
+
+class _Guard(beam.DoFn):
+    """Runs a stage's `process_element`; the one place that catches broadly."""
+
+    def __init__(self, stage: EpisodeStage, fail_fast: bool) -> None:
+        self._stage = stage
+        self._fail_fast = fail_fast
+        self._in = Metrics.counter("demosift", f"{stage.name}.in")
+        self._out = Metrics.counter("demosift", f"{stage.name}.out")
+        self._dead = Metrics.counter("demosift", f"{stage.name}.dead")
+
+    def setup(self) -> None:
+        self._stage.setup()
+
+    def teardown(self) -> None:
+        self._stage.teardown()
+
+    def process(self, element: Any) -> Iterator[Any]:
+        self._in.inc()
+        try:
+            results = list(self._stage.process_element(element))
+        except Unreadable as error:
+            self._dead.inc()
+            identity = identify(element)
+            letter = DeadLetter(self._stage.name, *identity, error.problem.rule, error.problem.detail)
+            yield beam.pvalue.TaggedOutput(DEAD, letter)
+            return
+        except Exception as error:
+            if self._fail_fast:
+                raise
+            self._dead.inc()
+            detail = f"{type(error).__name__}: {error}"
+            letter = DeadLetter(self._stage.name, *identify(element), "stage_failed", detail, traceback.format_exc())
+            yield beam.pvalue.TaggedOutput(DEAD, letter)
+            return
+        self._out.inc(len(results))
+        yield from results
+
+
+class EpisodeStage(beam.PTransform):
+    """A stage: override `process_element`, and `setup`/`teardown` where something must be opened.
+
+    `name` appears in findings, counters and the ledger. `output` is the element type that comes out. A failed
+    element goes to the ErrorHandler given by `with_error_handler`, as a `DeadLetter`; without one, it raises.
+    """
+
+    name: str
+    output: type[Any] = Episode
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handler: ErrorHandler | None = None
+
+    def setup(self) -> None:
+        """Open what the stage needs, once per worker."""
+
+    def teardown(self) -> None:
+        """Close it."""
+
+    def process_element(self, element: Any) -> Iterable[Any]:
+        """The stage's work on one element."""
+        raise NotImplementedError
+
+    def with_error_handler(self, handler: ErrorHandler | None) -> EpisodeStage:
+        """Send failed elements to Beam's ErrorHandler; None raises them (`--fail_fast`)."""
+        self._handler = handler
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_handler"}
+
+    def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        guard = beam.ParDo(_Guard(self, self._handler is None))
+        results = elements | f"Run{type(self).__name__}" >> guard.with_output_types(self.output).with_outputs(
+            DEAD, main="main"
+        )
+        if self._handler is not None:
+            dead = results[DEAD]
+            dead.element_type = DeadLetter
+            self._handler.add_error_pcollection(dead)
+        main = results.main
+        main.element_type = self.output
+        return main
