@@ -1,0 +1,1 @@
+"""The curation job: configuration in, curated episodes out."""

@@ -55,8 +55,9 @@ def identify(element: Any) -> tuple[str, str, str]:
 class _Guard(beam.DoFn):
     """Runs a stage's `process_element`; the one place that catches broadly."""
 
-    def __init__(self, stage: EpisodeStage, fail_fast: bool) -> None:
+    def __init__(self, stage: EpisodeStage, quarantine: bool, fail_fast: bool) -> None:
         self._stage = stage
+        self._quarantine = quarantine
         self._fail_fast = fail_fast
         self._in = Metrics.counter("demosift", f"{stage.name}.in")
         self._out = Metrics.counter("demosift", f"{stage.name}.out")
@@ -73,13 +74,15 @@ class _Guard(beam.DoFn):
         try:
             results = list(self._stage.process_element(element))
         except Unreadable as error:
+            if not self._quarantine:
+                raise
             self._dead.inc()
             identity = identify(element)
             letter = DeadLetter(self._stage.name, *identity, error.problem.rule, error.problem.detail)
             yield beam.pvalue.TaggedOutput(DEAD, letter)
             return
         except Exception as error:
-            if self._fail_fast:
+            if self._fail_fast or not self._quarantine:
                 raise
             self._dead.inc()
             detail = f"{type(error).__name__}: {error}"
@@ -103,6 +106,7 @@ class EpisodeStage(beam.PTransform):
     def __init__(self) -> None:
         super().__init__()
         self._handler: ErrorHandler | None = None
+        self._fail_fast = False
 
     def setup(self) -> None:
         """Open what the stage needs, once per worker."""
@@ -114,16 +118,20 @@ class EpisodeStage(beam.PTransform):
         """The stage's work on one element."""
         raise NotImplementedError
 
-    def with_error_handler(self, handler: ErrorHandler | None) -> EpisodeStage:
-        """Send failed elements to Beam's ErrorHandler; None raises them (`--fail_fast`)."""
+    def with_error_handler(self, handler: ErrorHandler | None, fail_fast: bool = False) -> EpisodeStage:
+        """Send failed elements to Beam's ErrorHandler; None raises them.
+
+        With `fail_fast` a stage's own failure is raised all the same; an unreadable input is still a dead letter.
+        """
         self._handler = handler
+        self._fail_fast = fail_fast
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_handler"}
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        guard = beam.ParDo(_Guard(self, self._handler is None))
+        guard = beam.ParDo(_Guard(self, self._handler is not None, self._fail_fast))
         results = elements | f"Run{type(self).__name__}" >> guard.with_output_types(self.output).with_outputs(
             DEAD, main="main"
         )

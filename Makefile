@@ -1,0 +1,29 @@
+# Two commands do all the set-up: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SAMPLE ?= out/sample-input
+OUTPUT ?= out/sample
+SEED ?= 7
+
+.PHONY: run test lint clean
+
+run: $(VENV)/.installed  ## Generate the sample and curate it into out/sample.
+	rm -rf $(SAMPLE)
+	$(BIN)/python -m examples.make_sample $(SAMPLE) --seed $(SEED)
+	SAMPLE=$(abspath $(SAMPLE)) $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output $(OUTPUT)
+
+test: $(VENV)/.installed  ## All tests; those that need real recordings read them from ROBOT_DATA.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+$(VENV)/.installed: requirements.txt setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

@@ -1,0 +1,125 @@
+"""PipelineConfig: the YAML file as frozen dataclasses, one Params per stage, checked before any work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import xxhash
+import yaml
+from transforms.dedup import DeduplicationParams
+from transforms.episode_boundary import EpisodeBoundaryParams
+from transforms.fingerprint import FingerprintParams
+from transforms.instruction_grounding import InstructionGroundingParams
+from transforms.media import MediaParams
+from transforms.physics import PhysicsParams
+from transforms.quality import DataQualityParams
+from transforms.select import SelectParams
+from transforms.sinks import SinkParams
+from transforms.temporal_alignment import TemporalAlignmentParams
+from transforms.transition_alignment import TransitionAlignmentParams
+
+from beam_pipeline.publish import GateParams
+from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
+from transforms.conventions import Embodiment, Source
+from transforms.loader import expand
+from transforms.urdf import load_limits
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """All of one job. `output` is the folder used where the caller names none."""
+
+    sources: tuple[Source, ...]
+    embodiments: Mapping[str, Embodiment] = field(default_factory=dict)
+    output: str = ""
+    media: MediaParams = field(default_factory=MediaParams)
+    temporal_alignment: TemporalAlignmentParams = field(default_factory=TemporalAlignmentParams)
+    episode_boundary: EpisodeBoundaryParams = field(default_factory=EpisodeBoundaryParams)
+    transition_alignment: TransitionAlignmentParams = field(default_factory=TransitionAlignmentParams)
+    instruction_grounding: InstructionGroundingParams = field(default_factory=InstructionGroundingParams)
+    quality: DataQualityParams = field(default_factory=DataQualityParams)
+    physics: PhysicsParams = field(default_factory=PhysicsParams)
+    fingerprint: FingerprintParams = field(default_factory=FingerprintParams)
+    deduplication: DeduplicationParams = field(default_factory=DeduplicationParams)
+    select: SelectParams = field(default_factory=SelectParams)
+    sink: SinkParams = field(default_factory=SinkParams)
+    gates: GateParams = field(default_factory=GateParams)
+    config_hash: str = field(default="", init=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PipelineConfig:
+        """Read, expand and check a YAML file; raises ConfigError before anything else happens.
+
+        Relative paths are relative to the file. `config_hash` is over the parsed file with variables unexpanded,
+        so it is the same on every machine and for every layout of the text.
+        """
+        file = Path(path)
+        config = load_file(file, cls)
+        folder = file.resolve().parent
+        config = replace(
+            config,
+            output=str(folder / config.output) if config.output else str(Path("out") / file.stem),
+            sources=tuple(replace(s, path=str(folder / s.path)) for s in config.sources),
+            embodiments={
+                name: replace(e, urdf=str(folder / e.urdf) if e.urdf else None)
+                for name, e in config.embodiments.items()
+            },
+        )
+        _check(config, file)
+        written = json.dumps(yaml.safe_load(file.read_text(encoding="utf-8")), sort_keys=True, default=str)
+        object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written))
+        return config
+
+
+def _check(config: PipelineConfig, file: Path) -> None:
+    lines = _lines(file)
+    names: set[str] = set()
+    if not config.sources:
+        raise ConfigError(f"{file}:{lines['sources']}: `sources` is empty; name at least one")
+    for index, source in enumerate(config.sources):
+        where = f"{file}:{lines[f'sources[{index}]']}: source {source.name!r}"
+        if source.name in names:
+            raise ConfigError(f"{where}: the name is used twice; a name is a partition of the output")
+        names.add(source.name)
+        if source.embodiment and source.embodiment not in config.embodiments:
+            raise ConfigError(
+                f"{where}: embodiment {source.embodiment!r} is not declared"
+                f"{nearest(source.embodiment, config.embodiments)}"
+            )
+        found = expand(source)
+        if not found:
+            what = "no file matches the glob" if any(c in source.path for c in "*?[") else "there is nothing at"
+            raise ConfigError(f"{where}: {what} {source.path}; correct `path`")
+        if all(p.is_dir() and not any(p.iterdir()) for p in found):
+            raise ConfigError(f"{where}: the folder {source.path} is empty; correct `path` or remove the source")
+    for name, embodiment in config.embodiments.items():
+        where = f"{file}:{lines[f'embodiments.{name}']}: embodiment {name!r}"
+        _check_urdf(embodiment, where)
+
+
+def _check_urdf(embodiment: Embodiment, where: str) -> None:
+    if embodiment.urdf is None:
+        return
+    try:
+        limits = load_limits(embodiment.urdf)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    for joint in embodiment.joints.names if embodiment.joints else ():
+        if joint not in limits.names:
+            raise ConfigError(f"{where}: joint {joint!r} is not in {embodiment.urdf}{nearest(joint, limits.names)}")
+
+
+def _lines(file: Path) -> dict[str, int]:
+    """The line of each source and embodiment, for messages."""
+    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    lines: dict[str, int] = {}
+    for key, value in root.value:
+        lines[key.value] = key.start_mark.line + 1
+        if key.value == "sources":
+            lines |= {f"sources[{i}]": child.start_mark.line + 1 for i, child in enumerate(value.value)}
+        elif key.value == "embodiments":
+            lines |= {f"embodiments.{k.value}": k.start_mark.line + 1 for k, _ in value.value}
+    return lines

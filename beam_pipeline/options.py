@@ -1,0 +1,19 @@
+"""What the command line adds to Beam's own options: paths and how to fail."""
+
+from __future__ import annotations
+
+import argparse
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+
+class CurationOptions(PipelineOptions):
+    """Paths of one curation run; everything else is in the YAML file."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--config", help="YAML file that names sources, embodiments and stage parameters")
+        parser.add_argument("--output", help="folder that receives episodes, transitions, ledger and summary")
+        parser.add_argument(
+            "--fail_fast", action="store_true", help="raise the first error of a stage instead of quarantining"
+        )

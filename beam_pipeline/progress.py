@@ -1,0 +1,100 @@
+"""What a person sees while a run works and when it ends: live on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from beam_pipeline.summary import SourceOutcomes
+
+_POLL_S = 0.25
+_LINE_S = 10.0
+
+
+class ProgressDisplay:
+    """Shows staged episodes against planned ones while inside the context.
+
+    `planned` and `staged` are counted from the staging folder, so the display is right with any number of worker
+    processes that share it.
+    """
+
+    def __init__(self, console: Console, planned: Callable[[], int], staged: Callable[[], int]) -> None:
+        self._console = console
+        self._planned = planned
+        self._staged = staged
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live if console.is_terminal else self._lines, daemon=True)
+
+    def __enter__(self) -> ProgressDisplay:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task("planning", total=None)
+            while True:
+                stopping = self._stop.wait(_POLL_S)
+                planned, staged = self._planned(), self._staged()
+                doing = "planning" if not planned else "measuring" if staged < planned else "deciding and writing"
+                progress.update(task, total=planned or None, completed=staged, description=doing)
+                if stopping:
+                    return
+
+    def _lines(self) -> None:
+        started = time.monotonic()
+        while not self._stop.wait(_LINE_S):
+            seconds = time.monotonic() - started
+            self._console.print(f"{seconds:.0f} s: {self._staged()} of {self._planned()} planned recordings measured")
+
+
+def outcome_table(outcomes: list[SourceOutcomes]) -> Table:
+    """Outcomes per source, one row each and a total."""
+    table = Table(title="Outcomes per source", title_justify="left")
+    table.add_column("source")
+    kinds = ("planned", "kept", "rejected", "duplicate", "quarantined", "cut")
+    for kind in kinds:
+        table.add_column(kind, justify="right")
+    table.add_column("why not kept")
+    for row in outcomes:
+        reasons = ", ".join(f"{rule} {count}" for rule, count in row.reasons)
+        table.add_row(row.source, *(str(getattr(row, kind)) for kind in kinds), reasons)
+    if len(outcomes) > 1:
+        table.add_section()
+        table.add_row("all", *(str(sum(getattr(row, kind) for row in outcomes)) for kind in kinds), "")
+    return table
+
+
+def print_outcomes(console: Console, outcomes: list[SourceOutcomes], files: list[tuple[str, Path]]) -> None:
+    """The table of outcomes, then where the files are."""
+    if console.is_terminal:
+        console.print(outcome_table(outcomes))
+    else:
+        for row in outcomes:
+            reasons = ", ".join(f"{rule} {count}" for rule, count in row.reasons) or "none"
+            console.print(
+                f"{row.source}: planned {row.planned}, kept {row.kept}, rejected {row.rejected}, "
+                f"duplicate {row.duplicate}, quarantined {row.quarantined}, cut {row.cut}; not kept for: {reasons}",
+                soft_wrap=True,
+            )
+    for what, path in files:
+        console.print(f"{what}: {path}", soft_wrap=True)

@@ -1,0 +1,71 @@
+"""Builds and runs one Beam pipeline on a runner given by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner, PipelineState, create_runner
+
+DEFAULT_RUNNER = "DirectRunner"
+
+
+@dataclass(frozen=True)
+class ExecutionReport:
+    """How a pipeline ended: Beam's state, committed counters by `namespace:name`, wall seconds."""
+
+    state: str
+    counters: Mapping[str, int]
+    seconds: float
+
+
+def resolve_runner(name: str) -> PipelineRunner:
+    """The runner of a Beam name or a fully-qualified class.
+
+    `DirectRunner` means Beam's in-process FnApiRunner: Beam's own class of that name first looks for Prism, a
+    binary that it downloads. Raises ValueError for a name that gives no runner.
+    """
+    if name.lower() in ("directrunner", "direct"):
+        return FnApiRunner()
+    try:
+        runner = create_runner(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no runner {name!r}: {error}") from error
+    if not isinstance(runner, PipelineRunner):
+        raise ValueError(f"{name!r} is {type(runner).__name__}, which is no apache_beam PipelineRunner")
+    return runner
+
+
+class PipelineExecutor:
+    """Runs pipelines on one runner; `build` receives the pipeline and adds the transforms."""
+
+    def __init__(self, runner: str = DEFAULT_RUNNER, options: PipelineOptions | None = None) -> None:
+        self._runner_name = runner
+        self._options = options or PipelineOptions([])
+
+    def run(self, build: Callable[[beam.Pipeline], None]) -> ExecutionReport:
+        """Build, run and wait.
+
+        Raises whatever the runner raises, and RuntimeError where the pipeline ends in another state than DONE.
+        A KeyboardInterrupt while waiting cancels the pipeline before it goes on.
+        """
+        started = time.monotonic()
+        pipeline = beam.Pipeline(runner=resolve_runner(self._runner_name), options=self._options)
+        build(pipeline)
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            result.cancel()
+            raise
+        if result.state != PipelineState.DONE:
+            raise RuntimeError(f"the pipeline ended {result.state} on {self._runner_name}; its log says why")
+        counters = {
+            f"{c.key.metric.namespace}:{c.key.metric.name}": int(c.committed or 0)
+            for c in result.metrics().query()["counters"]
+        }
+        return ExecutionReport(str(result.state), counters, time.monotonic() - started)

