@@ -6,10 +6,12 @@ BytesList (1), FloatList (2), Int64List (3), each `repeated value = 1`. (tensorf
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from transforms.stage import Unreadable
 
 Values = list[memoryview] | NDArray[np.float32] | NDArray[np.int64]
 """What a feature holds: views of a BytesList's values, a FloatList (read-only view), or an Int64List."""
@@ -26,6 +28,10 @@ def _varint(value: int) -> bytes:
 
 def _message(field: int, body: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def _packed(body: bytes) -> bytes:
+    return _message(1, body) if body else b""
 
 
 def _encode_varints(values: NDArray[np.int64]) -> bytes:
@@ -53,10 +59,159 @@ def encode_example(features: Mapping[str, Sequence[bytes] | NDArray[np.generic]]
         if not isinstance(values, np.ndarray):
             body = _message(1, b"".join(_message(1, bytes(item)) for item in values))
         elif values.dtype.kind == "f":
-            body = _message(2, _message(1, values.astype("<f4").tobytes()))
+            body = _message(2, _packed(values.astype("<f4").tobytes()))
         elif values.dtype.kind in "iub":
-            body = _message(3, _message(1, _encode_varints(values.astype(np.int64).reshape(-1))))
+            body = _message(3, _packed(_encode_varints(values.astype(np.int64).reshape(-1))))
         else:
             raise TypeError(f"feature {key!r} is an array of {values.dtype}; give floats, integers, bools or bytes")
         entries.append(_message(1, _message(1, key.encode()) + _message(2, body)))
     return _message(1, b"".join(entries))
+
+
+def parse_example(payload: bytes, keys: frozenset[str] | None = None) -> dict[str, Values]:
+    """The features of a serialised tf.train.Example by name, or those of `keys` only; values share the payload.
+
+    Raises Unreadable `wrong_format` where the bytes are no such message.
+    """
+    out: dict[str, Values] = {}
+    view = memoryview(payload)
+    try:
+        for number, start, end in _fields(payload, 0, len(payload)):
+            if number == 1:
+                for entry, first, last in _fields(payload, start, end):
+                    if entry == 1:
+                        _parse_entry(payload, view, first, last, keys, out)
+    except (IndexError, ValueError) as error:
+        raise Unreadable(
+            "wrong_format", f"{len(payload)} bytes are no tf.train.Example: {error}; name the source's format"
+        ) from error
+    return out
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = data[position]
+    position += 1
+    if value < 0x80:
+        return value, position
+    value &= 0x7F
+    shift = 7
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError(f"varint of over 10 bytes at byte {position}")
+
+
+def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(number, start, end) of the length-delimited fields of a message; others are unknown here and passed over."""
+    while position < end:
+        tag, position = _read_varint(data, position)
+        wire = tag & 7
+        if wire == 2:
+            size, position = _read_varint(data, position)
+            if position + size > end:
+                raise ValueError(f"field of {size} bytes at byte {position} passes its message's end at {end}")
+            yield tag >> 3, position, position + size
+            position += size
+        else:
+            position = _pass_over(data, position, wire)
+    if position != end:
+        raise ValueError(f"message ends at byte {position}, declared to end at {end}")
+
+
+def _pass_over(data: bytes, position: int, wire: int) -> int:
+    if wire == 0:
+        return _read_varint(data, position)[1]
+    if wire not in (1, 5):
+        raise ValueError(f"wire type {wire} at byte {position}")
+    return position + (8 if wire == 1 else 4)
+
+
+def _parse_entry(
+    data: bytes, view: memoryview, start: int, end: int, keys: frozenset[str] | None, out: dict[str, Values]
+) -> None:
+    key, value_at = "", (0, 0)
+    for number, first, last in _fields(data, start, end):
+        if number == 1:
+            key = data[first:last].decode()
+        elif number == 2:
+            value_at = (first, last)
+    if keys is not None and key not in keys:
+        return
+    for kind, first, last in _fields(data, *value_at):
+        if kind == 1:
+            out[key] = _bytes_list(data, view, first, last)
+        elif kind == 2:
+            out[key] = _float_list(data, first, last)
+        elif kind == 3:
+            out[key] = _int64_list(data, first, last)
+
+
+def _bytes_list(data: bytes, view: memoryview, position: int, end: int) -> list[memoryview]:
+    items: list[memoryview] = []
+    while position < end:
+        if data[position] != 0x0A:
+            raise ValueError(f"tag {data[position]:#x} in a BytesList at byte {position}")
+        size, position = _read_varint(data, position + 1)
+        stop = position + size
+        if stop > end:
+            raise ValueError(f"value of {size} bytes at byte {position} passes its list's end at {end}")
+        items.append(view[position:stop])
+        position = stop
+    return items
+
+
+def _float_list(data: bytes, start: int, end: int) -> NDArray[np.float32]:
+    """Packed values as one view; unpacked ones (tag 0x0d before each) as every fifth byte's."""
+    if start < end and data[start] == 0x0D:
+        rows = np.frombuffer(data, np.uint8, end - start, start)
+        if len(rows) % 5 or (rows[::5] != 0x0D).any():
+            raise ValueError(f"unpacked FloatList of {len(rows)} bytes at byte {start} mixes tags")
+        return np.ascontiguousarray(rows.reshape(-1, 5)[:, 1:]).view("<f4").reshape(-1)
+    parts = [np.frombuffer(data, "<f4", (b - a) // 4, a) for a, b in _packed_runs(data, start, end, 4)]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+def _int64_list(data: bytes, start: int, end: int) -> NDArray[np.int64]:
+    """Packed varints, or unpacked ones (tag 0x08 before each)."""
+    if start < end and data[start] == 0x08:
+        pairs = decode_varints(data, start, end)
+        if len(pairs) % 2 or (pairs[::2] != 8).any():
+            raise ValueError(f"unpacked Int64List of {end - start} bytes at byte {start} mixes tags")
+        return pairs[1::2]
+    parts = [decode_varints(data, a, b) for a, b in _packed_runs(data, start, end, 1)]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _packed_runs(data: bytes, start: int, end: int, width: int) -> list[tuple[int, int]]:
+    runs = []
+    for number, first, last in _fields(data, start, end):
+        if number != 1 or (last - first) % width:
+            raise ValueError(f"packed field {number} of {last - first} bytes at byte {first}; values take {width}")
+        runs.append((first, last))
+    return runs
+
+
+def decode_varints(data: bytes, start: int, end: int) -> NDArray[np.int64]:
+    """All varints in `data[start:end]` as (N,) int64, without a loop over values. Raises ValueError on a cut one."""
+    raw = np.frombuffer(data, np.uint8, end - start, start)
+    last = np.flatnonzero(raw < 0x80)
+    if len(last) == len(raw):
+        return raw.astype(np.int64)
+    if len(last) == 0 or last[-1] != len(raw) - 1:
+        raise ValueError(f"varint cut at byte {end}")
+    first = np.concatenate([np.zeros(1, np.int64), last[:-1] + 1])
+    sizes = last - first + 1
+    longest = int(sizes.max())
+    if longest > 10:
+        raise ValueError(f"varint of {longest} bytes in the list at byte {start}; at most 10")
+    out = (raw[first] & 0x7F).astype(np.uint64)
+    for extra in range(1, longest):
+        held = np.flatnonzero(sizes > extra)
+        group = (raw[first[held] + extra] & 0x7F).astype(np.uint64)
+        out[held] |= group << np.uint64(7 * extra)
+    return out.view(np.int64)
