@@ -1,0 +1,132 @@
+"""Where an RLDS record contradicts itself: step flags, `has_*` flags beside images and language."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.episode import Finding
+from transforms.sources.rlds_steps import Steps, metadata_finding
+
+_SAMPLED_IMAGES = 8
+_SLACK_BYTES = 16
+_FRAME_MARKERS = (0xC0, 0xC1)
+"""Baseline and extended sequential JPEG: one scan whose size tells how much picture there is."""
+
+
+def _jpeg_holds_picture(image: bytes) -> bool | None:
+    """True where the scan exceeds a single colour's: 6 bits a luma block, 4 a chroma block (ITU T.81, K.3)."""
+    position, bits = 2, 0
+    while position + 4 <= len(image) and image[position] == 0xFF:
+        marker, size = image[position + 1], struct.unpack_from(">H", image, position + 2)[0]
+        if marker in _FRAME_MARKERS:
+            height, width, parts = struct.unpack_from(">HHB", image, position + 5)
+            samples = [image[position + 11 + 3 * part] for part in range(parts)]
+            across, down = max(s >> 4 for s in samples), max(s & 15 for s in samples)
+            units = math.ceil(width / (8 * across)) * math.ceil(height / (8 * down))
+            blocks = [units * (s >> 4) * (s & 15) for s in samples]
+            bits = 6 * blocks[0] + 4 * sum(blocks[1:])
+        elif marker == 0xDA:
+            return len(image) - position - 2 - size > bits / 8 + _SLACK_BYTES if bits else None
+        position += 2 + size
+    return None
+
+
+def _png_holds_picture(image: bytes) -> bool | None:
+    """True where the compressed pixels exceed what zlib makes of a single colour (about a thousandth)."""
+    if len(image) < 26:
+        return None
+    width, height, depth, colour = struct.unpack_from(">IIBB", image, 16)
+    raw = width * height * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) // 8
+    position, packed = 8, 0
+    while position + 8 <= len(image):
+        size, kind = struct.unpack_from(">I4s", image, position)
+        packed += size if kind == b"IDAT" else 0
+        position += 12 + size
+    return packed > raw / 500 + 4 * _SLACK_BYTES
+
+
+def holds_picture(image: bytes) -> bool | None:
+    """Whether an encoded image is more than one colour, told by its size without decoding; None where that is open."""
+    try:
+        if image.startswith(b"\xff\xd8"):
+            return _jpeg_holds_picture(image)
+        if image.startswith(b"\x89PNG"):
+            return _png_holds_picture(image)
+    except (struct.error, IndexError):
+        return None
+    return None if image else False
+
+
+def picture_share(images: Sequence[memoryview]) -> float | None:
+    """The share of up to eight evenly spaced images that hold a picture; None where none can be told."""
+    places = np.unique(np.linspace(0, len(images) - 1, min(len(images), _SAMPLED_IMAGES)).astype(int))
+    told = [told for place in places.tolist() if (told := holds_picture(bytes(images[place]))) is not None]
+    return sum(told) / len(told) if told else None
+
+
+def image_flag_findings(metadata: Mapping[str, object], steps: Steps) -> list[Finding]:
+    """`has_CAMERA` against the camera's images: False beside pictures, True beside none."""
+    found = []
+    for key in sorted(metadata):
+        flag, camera = metadata[key], key.removeprefix("has_")
+        if not key.startswith("has_") or not isinstance(flag, bool):
+            continue
+        if camera not in steps.cameras and not camera.startswith("image"):
+            continue
+        held = steps.cameras.get(camera)
+        share = 0.0 if held is None else picture_share(held.stored) if not held.shape else None
+        if share is None or flag == (share > 0):
+            continue
+        said = "no such image is in the record" if held is None else f"{share:.0%} of its images hold a picture"
+        found.append(metadata_finding("has_image", f"{key} is {flag} and {said}", share, "fraction"))
+    return found
+
+
+def language_flag_findings(metadata: Mapping[str, object], texts: Sequence[str]) -> list[Finding]:
+    """`has_language` against the instructions that the record holds."""
+    flag = metadata.get("has_language")
+    if not isinstance(flag, bool) or flag == bool(texts):
+        return []
+    detail = f"has_language is {flag} and the record holds {len(texts)} instructions"
+    return [metadata_finding("has_language", detail, float(len(texts)), "instructions")]
+
+
+def _wrong(flags: NDArray[np.bool_], expected: NDArray[np.bool_]) -> NDArray[np.intp]:
+    return np.flatnonzero(flags != expected)
+
+
+def flag_findings(steps: Steps) -> list[Finding]:
+    """is_first only on the first step, is_last only on the last, is_terminal nowhere else (RLDS, arXiv 2111.02767)."""
+    found = []
+    index = np.arange(steps.count)
+    first, last = index == 0, index == steps.count - 1
+    for name, allowed, needed in (
+        ("is_first", first, True),
+        ("is_last", last, True),
+        ("is_terminal", last, False),
+    ):
+        column = steps.columns.get(name)
+        if column is None:
+            found.append(metadata_finding(name, f"the record has no {name}"))
+            continue
+        flags = np.asarray(column.to_numpy(zero_copy_only=False)).reshape(steps.count, -1)[:, 0].astype(bool)
+        wrong = _wrong(flags, allowed if needed else flags & allowed)
+        if len(wrong):
+            said = f"{name} is set on {int(flags.sum())} of {steps.count} steps and wrong on {len(wrong)}"
+            detail = f"{said}, the first of them step {wrong[0]}"
+            found.append(
+                Finding(
+                    "load",
+                    f"metadata.{name}",
+                    float(len(wrong)),
+                    "steps",
+                    frames=(int(wrong[0]), int(wrong[-1])),
+                    detail=detail,
+                )
+            )
+    return found

@@ -1,0 +1,273 @@
+"""From the flat lists of one RLDS Example to step columns: lengths agreed, shapes and dtypes restored."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.arrays import list_column
+from transforms.episode import Finding
+from transforms.sources.rlds_metadata import Leaf
+from transforms.sources.tf_example import Values
+from transforms.sources.tfrecord import MAX_PAYLOAD_BYTES
+from transforms.stage import Unreadable
+
+STEP_PREFIX = "steps/"
+FLAGS = ("is_first", "is_last", "is_terminal")
+_SCALARS = (*FLAGS, "reward", "discount")
+_RAGGED_VALUES = "/ragged_flat_values"
+_RAGGED_LENGTHS = "/ragged_row_lengths_0"
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Images of one key: encoded (`shape` empty), or raw pixels of `shape`; `stored` are the bytes as they lie."""
+
+    key: str
+    stored: tuple[memoryview, ...]
+    depth: bool = False
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What an Example's `steps/` hold: `count` rows of numeric and text columns, cameras by name."""
+
+    count: int
+    columns: Mapping[str, pa.Array]
+    texts: Mapping[str, tuple[str, ...]]
+    cameras: Mapping[str, Camera]
+    findings: tuple[Finding, ...]
+
+
+def metadata_finding(check: str, detail: str, value: float | None = None, unit: str = "") -> Finding:
+    """Evidence that metadata and data disagree; `not_run` where there is nothing to measure."""
+    status = "not_run" if value is None else "measured"
+    return Finding("load", f"metadata.{check}", value, unit, detail=detail, status=status)  # type: ignore[arg-type]
+
+
+def column_name(key: str) -> str:
+    """`steps/observation/state` as `observation.state`."""
+    return key.removeprefix(STEP_PREFIX).replace("/", ".")
+
+
+def camera_name(column: str) -> str:
+    """`observation.images.top`, `observation.image_0` and `goal_image` as `top`, `image_0`, `goal_image`."""
+    return column.removeprefix("observation.").removeprefix("images.")
+
+
+def text_of(value: memoryview | bytes) -> str:
+    """UTF-8 text; bytes that are none are kept as escapes."""
+    return bytes(value).decode(errors="backslashreplace")
+
+
+def _infer(key: str, values: Values) -> Leaf:
+    """The leaf of an undeclared key; a vector's width stays open until the number of steps is known."""
+    if isinstance(values, list):
+        head = bytes(next((item[:25] for item in values if len(item)), b""))
+        deep = head.startswith(_PNG) and head[24:] == b"\x10"
+        return Leaf(key, "image" if head.startswith((_JPEG, _PNG)) else "text", (), "uint16" if deep else "uint8")
+    if column_name(key) in FLAGS:
+        return Leaf(key, "tensor", (), "bool")
+    return Leaf(key, "tensor", () if column_name(key) in _SCALARS else (None,), values.dtype.name)
+
+
+def _own_leaf(key: str, values: Values, declared: Leaf | None, found: list[Finding]) -> Leaf:
+    """The declared leaf where the stored kind of list can be it, else an inferred one and a finding."""
+    if declared is None:
+        return _infer(key, values)
+    as_bytes = declared.kind in ("image", "text") or declared.encoding != "none" or declared.dtype == "string"
+    if as_bytes == isinstance(values, list):
+        return declared
+    stored = "bytes" if isinstance(values, list) else values.dtype.name
+    detail = f"{key} is declared {declared.kind} of {declared.dtype} and stored as {stored}; read as stored"
+    found.append(metadata_finding("dtype", detail, 1.0, "columns"))
+    return _infer(key, values)
+
+
+def _width(leaf: Leaf) -> int | None:
+    """Values per step in the Example; None where it is not declared."""
+    if leaf.kind in ("image", "text") or leaf.encoding != "none":
+        return 1
+    sizes = [size for size in leaf.shape if size is not None]
+    return prod(sizes) if len(sizes) == len(leaf.shape) else None
+
+
+def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
+    """The number of steps that most lists state, those of one value a step before vectors.
+
+    Raises Unreadable: `empty` (no step), `shape_changed` (a list of one value a step differs).
+    """
+    single = {key: size for key, (leaf, size) in lists.items() if _width(leaf) == 1 and size}
+    whole = {key: size // w for key, (leaf, size) in lists.items() if (w := _width(leaf)) and size and size % w == 0}
+    stated = single or whole or {key: size for key, (_, size) in lists.items() if size}
+    if not stated:
+        raise Unreadable("empty", f"an episode of 0 steps: all of {sorted(lists)} are empty; remove it from the set")
+    votes = Counter(stated.values())
+    steps = min(votes, key=lambda size: (-votes[size], size)) if single or whole else min(votes)
+    odd = {key: size for key, size in single.items() if size != steps}
+    if odd:
+        key, size = sorted(odd.items())[0]
+        peer = min(key for key, size in stated.items() if size == steps)
+        raise Unreadable(
+            "shape_changed", f"{key} has {size} steps where {peer} has {steps}; the record is damaged: write it again"
+        )
+    return steps
+
+
+def _dtype(name: str) -> np.dtype[np.generic] | None:
+    """The numeric dtype of a name; None for bfloat16 and others that NumPy does not have."""
+    try:
+        dtype = np.dtype(name)
+    except (TypeError, ValueError):
+        return None
+    return dtype if name and dtype.kind in "biuf" else None
+
+
+def _cast(values: NDArray[np.generic], leaf: Leaf, found: list[Finding]) -> NDArray[np.generic]:
+    """Values in their declared dtype, copied out of the record; kept as stored where they do not fit it."""
+    target = _dtype(leaf.dtype) or values.dtype
+    with np.errstate(invalid="ignore"):
+        cast = values.astype(target)
+    if target.kind != "f" and not np.array_equal(cast.astype(values.dtype), values):
+        detail = (
+            f"{leaf.key} is declared {leaf.dtype} and holds {values.min()} to {values.max()}; kept as {values.dtype}"
+        )
+        found.append(metadata_finding("dtype", detail, 1.0, "columns"))
+        return np.array(values)
+    return cast
+
+
+def _unpacked(leaf: Leaf, stored: list[memoryview]) -> NDArray[np.generic]:
+    """Tensors that TFDS stored as bytes or zlib, one a step, as one flat array."""
+    dtype = _dtype(leaf.dtype)
+    if dtype is None:
+        raise Unreadable(
+            "wrong_format", f"{leaf.key} is packed {leaf.dtype!r}; this reader unpacks NumPy's numbers only"
+        )
+    size = prod(size or 0 for size in leaf.shape) * dtype.itemsize
+    if size > MAX_PAYLOAD_BYTES:
+        raise Unreadable("absurd_size", f"{leaf.key} declares {size} bytes a step; at most {MAX_PAYLOAD_BYTES}")
+    parts = []
+    for step, item in enumerate(stored):
+        if leaf.encoding == "zlib":
+            try:
+                item = memoryview(zlib.decompressobj().decompress(item, size + 1))
+            except zlib.error as error:
+                raise Unreadable("corrupt", f"{leaf.key} at step {step}: {error}; write the record again") from error
+        if len(item) != size:
+            raise Unreadable(
+                "shape_changed", f"{leaf.key} at step {step} has {len(item)} bytes; {leaf.shape} {dtype} needs {size}"
+            )
+        parts.append(np.frombuffer(item, dtype))
+    return np.concatenate(parts)
+
+
+def _is_raw_image(leaf: Leaf) -> bool:
+    if len(leaf.shape) not in (2, 3) or None in leaf.shape or min(size or 0 for size in leaf.shape[:2]) < 8:
+        return False
+    channels = leaf.shape[2] if len(leaf.shape) == 3 else 1
+    return (leaf.dtype == "uint8" and len(leaf.shape) == 3 and channels in (1, 3, 4)) or (
+        leaf.dtype == "uint16" and channels == 1
+    )
+
+
+def _rows(leaf: Leaf, values: NDArray[np.generic], steps: int, found: list[Finding]) -> NDArray[np.generic]:
+    """(T,) for scalars, (T, D) for anything else."""
+    width = _width(replace(leaf, encoding="none"))
+    if len(values) % steps:
+        raise Unreadable(
+            "shape_changed",
+            f"{leaf.key} has {len(values)} values, no multiple of {steps} steps; the record is damaged: write it again",
+        )
+    actual = len(values) // steps
+    if width is not None and width != actual:
+        detail = f"{leaf.key} is declared {leaf.shape} ({width} values a step) and holds {actual}; read as it is"
+        found.append(metadata_finding("shape", detail, float(actual), "values/step"))
+    if actual == 1 and leaf.shape in ((), (None,)):
+        return values
+    return values.reshape(steps, actual)
+
+
+def _ragged(features: Mapping[str, Values], stem: str, steps: int) -> pa.Array | None:
+    """A list per step from flat values and row lengths; None where the nesting is deeper than one level."""
+    flat, lengths = features[stem + _RAGGED_VALUES], features.get(stem + _RAGGED_LENGTHS)
+    if not isinstance(lengths, np.ndarray) or stem + _RAGGED_LENGTHS.replace("0", "1") in features:
+        return None
+    if len(lengths) != steps or (lengths < 0).any() or int(lengths.sum()) != len(flat):
+        raise Unreadable(
+            "shape_changed",
+            f"{stem}: {len(lengths)} rows of {int(lengths.sum())} values; {steps} of {len(flat)} stored",
+        )
+    values = pa.array([text_of(item) for item in flat]) if isinstance(flat, list) else pa.array(np.array(flat))
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), values)
+
+
+def _add_texts(
+    leaf: Leaf, items: list[str], steps: int, texts: dict[str, tuple[str, ...]], columns: dict[str, pa.Array]
+) -> None:
+    """One text a step goes to `texts`; several a step become a list column."""
+    if len(items) == steps:
+        texts[column_name(leaf.key)] = tuple(items)
+    elif len(items) % steps:
+        raise Unreadable("shape_changed", f"{leaf.key} has {len(items)} texts, no multiple of {steps} steps")
+    else:
+        columns[column_name(leaf.key)] = pa.FixedSizeListArray.from_arrays(pa.array(items), len(items) // steps)
+
+
+def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> Steps:
+    """The steps of one Example. Raises Unreadable: `wrong_format`, `empty`, `shape_changed`, `corrupt`."""
+    found: list[Finding] = []
+    keys = sorted(key for key in features if key.startswith(STEP_PREFIX))
+    if not keys:
+        raise Unreadable(
+            "wrong_format", f"no 'steps/…' among {sorted(features)[:8]}; an RLDS record holds one episode's steps"
+        )
+    ragged = sorted(key.removesuffix(_RAGGED_VALUES) for key in keys if key.endswith(_RAGGED_VALUES))
+    plain = [key for key in keys if "/ragged_" not in key]
+    leaves = {key: _own_leaf(key, features[key], declared.get(key), found) for key in plain}
+    steps = count_steps({key: (leaves[key], len(features[key])) for key in plain})
+    columns: dict[str, pa.Array] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    cameras: dict[str, Camera] = {}
+    for key, leaf in leaves.items():
+        values, name = features[key], column_name(key)
+        if len(values) == 0:
+            continue
+        if leaf.kind == "image" and isinstance(values, list):
+            if any(len(item) for item in values):
+                cameras[camera_name(name)] = Camera(key, tuple(values), leaf.dtype == "uint16")
+        elif isinstance(values, list) and leaf.encoding == "none":
+            _add_texts(leaf, [text_of(item) for item in values], steps, texts, columns)
+        else:
+            flat = _unpacked(leaf, values) if isinstance(values, list) else _cast(values, leaf, found)
+            rows = _rows(leaf, flat, steps, found)
+            if _is_raw_image(leaf) and rows.shape[1:] == (prod(size or 0 for size in leaf.shape),):
+                shape = tuple(size or 0 for size in leaf.shape)
+                pixels = tuple(memoryview(np.ascontiguousarray(row).tobytes()) for row in rows)
+                cameras[camera_name(name)] = Camera(key, pixels, leaf.dtype == "uint16", shape, rows.dtype.name)
+            else:
+                columns[name] = pa.array(rows) if rows.ndim == 1 else list_column(rows)
+    for stem in ragged:
+        column = _ragged(features, stem, steps)
+        if column is None:
+            found.append(metadata_finding("column_unread", f"{stem} nests lists deeper than one level; left out"))
+        else:
+            columns[column_name(stem)] = column
+    present = {column_name(stem) for stem in ragged} | {column_name(key) for key in plain if len(features[key])}
+    for key in sorted(declared):
+        if key.startswith(STEP_PREFIX) and column_name(key) not in present:
+            found.append(metadata_finding("column_absent", f"{key} is declared and not in the record", 1.0, "columns"))
+    if declared:
+        for key in sorted(set(plain) - set(declared)):
+            found.append(metadata_finding("column_undeclared", f"{key} is stored and not declared", 1.0, "columns"))
+    return Steps(steps, columns, texts, cameras, tuple(found))
