@@ -1,0 +1,159 @@
+"""Deduplication against brute force, for any order, and what instructions may and may not do."""
+
+from itertools import combinations
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
+from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from transforms.dedup import DedupParams, GPUDeduplicator, band_rows, bucket_pairs, candidates, content_key, verify
+from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
+from transforms.fingerprint import text_shingles
+from transforms.handlers.minhash import pack
+from transforms.minhash import permutations, signatures
+from transforms.union_find import components
+
+
+def fingerprint(name: str, numbers, text: str = "", content: str = "") -> Fingerprint:
+    shingles = np.array(sorted(set(numbers)), "<u8").tobytes()
+    return Fingerprint(name, content or f"content of {name}", text, text_shingles(text).tobytes(), shingles)
+
+
+def brute_force(found: list[Fingerprint], params: DedupParams) -> list[DuplicateCluster]:
+    groups: dict[str, list[Fingerprint]] = {}
+    for one in sorted(found, key=lambda f: f.episode_id):
+        groups.setdefault(one.content_id, []).append(one)
+    edges = [DuplicateEdge(g[0].episode_id, o.episode_id, "exact", 1.0) for g in groups.values() for o in g[1:]]
+    edges += [
+        edge for a, b in combinations([g[0] for g in groups.values()], 2) if (edge := verify(a, b, params)) is not None
+    ]
+    roots = components((edge.a, edge.b) for edge in edges)
+    clusters = []
+    for smallest in sorted(set(roots.values())):
+        own = sorted((e for e in edges if roots[e.a] == smallest), key=lambda e: (e.a, e.b, e.channel))
+        members = sorted(member for member, its in roots.items() if its == smallest)
+        clusters.append(DuplicateCluster(smallest, tuple(members), tuple(own)))
+    return clusters
+
+
+def check(found: list[Fingerprint], params: DedupParams, expected: list[DuplicateCluster], workers: int = 1) -> None:
+    options = PipelineOptions(direct_running_mode="in_memory", direct_num_workers=workers)
+    with Pipeline(FnApiRunner(), options=options) as pipeline:
+        clusters = pipeline | "Make" >> beam.Create(found, reshuffle=False) | "Dedup" >> GPUDeduplicator(params)
+        assert_that(clusters, equal_to(expected))
+
+
+@st.composite
+def corpora(draw):
+    """Episodes around a few motions: the base with a few shingles exchanged, some of one content, several texts."""
+    found = []
+    for index in range(draw(st.integers(0, 12))):
+        base = draw(st.integers(0, 2)) * 1000
+        replaced = draw(st.sets(st.integers(0, 39), max_size=8))
+        numbers = [base + n if n not in replaced else 10_000 * (index + 1) + n for n in range(40)]
+        if draw(st.integers(0, 9)) == 0:
+            numbers = []
+        text = draw(st.sampled_from(["", "pick up the red cube", "Pick up the red cube!", "open the drawer"]))
+        found.append(fingerprint(f"s/{index:02d}", numbers, text))
+    for index in draw(st.lists(st.integers(0, max(len(found) - 1, 0)), max_size=3)) if found else []:
+        twin = found[index]
+        name = f"t/{len(found):02d}"
+        found.append(
+            Fingerprint(name, twin.content_id, twin.instruction, twin.instruction_shingles, twin.trajectory_shingles)
+        )
+    return draw(st.permutations(found))
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(corpora())
+def test_clusters_are_those_of_brute_force_for_any_order(found):
+    params = DedupParams(bands=128, rows=2, block_episodes=3)
+    check(found, params, brute_force(found, params))
+
+
+def test_two_workers_and_other_partitions_give_the_same_clusters():
+    rng = np.random.default_rng(3)
+    found = []
+    for motion in range(20):
+        base = rng.integers(0, 2**63, 100).tolist()
+        for copy in range(3):
+            found.append(fingerprint(f"s/{motion:02d}.{copy}", base[copy * 3 :], "pick"))
+    params = DedupParams()
+    expected = brute_force(found, params)
+    assert len(expected) == 20
+    check(found[::-1], DedupParams(partitions=3, block_episodes=7), expected, workers=2)
+
+
+def test_the_same_text_alone_links_nothing():
+    found = [fingerprint("a", range(100), "pick up the cube"), fingerprint("b", range(500, 600), "pick up the cube")]
+    found += [fingerprint("c", [], "pick up the cube"), fingerprint("d", [], "pick up the cube")]
+    check(found, DedupParams(), [])
+
+
+def test_equal_motion_under_another_text_is_relabelled_and_an_empty_text_abstains():
+    params = DedupParams()
+    red, blue = fingerprint("a", range(50), "pick up the red cube"), fingerprint("b", range(50), "open the drawer")
+    assert verify(red, blue, params) == DuplicateEdge("a", "b", "trajectory", 1.0, relabelled=True)
+    assert verify(fingerprint("c", range(50)), red, params) == DuplicateEdge("a", "c", "trajectory", 1.0)
+    assert verify(fingerprint("d", range(50), "Pick up the RED cube."), red, params).relabelled is False
+    assert verify(fingerprint("d", range(50), "pick up the green cube"), red, params).relabelled is True
+
+
+def test_similarity_is_exact_jaccard_and_the_threshold_is_inclusive():
+    a, b = fingerprint("a", range(0, 85)), fingerprint("b", range(15, 100))  # 70 shared of 100
+    assert verify(a, b, DedupParams(trajectory_jaccard=0.7)).similarity == 0.7
+    assert verify(a, b, DedupParams(trajectory_jaccard=0.71)) is None
+
+
+def test_a_hot_bucket_is_bounded_and_stays_connected():
+    members = list(range(1000))
+    pairs = list(bucket_pairs(members, 10))
+    assert len(pairs) < 2000
+    assert len(set(components((f"{a:04d}", f"{b:04d}") for a, b in pairs).values())) == 1
+    assert len(list(bucket_pairs(members[:10], 10))) == 45
+
+
+def test_candidates_do_not_depend_on_how_rows_were_batched():
+    params = DedupParams(partitions=1)
+    perms = permutations(params.bands * params.rows, params.seed)
+    documents = [(f"d{i}", np.array(range(i % 3 * 100, i % 3 * 100 + 30), "<u8").tobytes()) for i in range(9)]
+
+    def rows(groups):
+        blocks = [pack(group) for group in groups]
+        for block in blocks:
+            signed = signatures(block.hashes(), np.array(block.offsets), perms)
+            yield from (data for _, data in band_rows(block, signed, params))
+
+    whole = list(candidates(rows([documents]), 64))
+    parts = list(candidates(rows([documents[5:], documents[:5]]), 64))
+    assert whole == parts == sorted(whole)
+    assert len(whole) == 9  # three motions, three pairs each
+
+
+def test_recall_at_the_threshold_is_as_documented():
+    rng = np.random.default_rng(0)
+    pairs = 300
+    documents = []
+    for i in range(pairs):
+        base = rng.integers(0, 2**63, 100, dtype=np.uint64)
+        documents += [(f"{i}a", np.sort(base[:85]).tobytes()), (f"{i}b", np.sort(base[15:]).tobytes())]
+    params = DedupParams(partitions=1)
+    block = pack(documents)
+    signed = signatures(block.hashes(), np.array(block.offsets), permutations(128, params.seed))
+    found = set(candidates((data for _, data in band_rows(block, signed, params)), 64))
+    assert sum((f"{i}a", f"{i}b") in found for i in range(pairs)) >= 0.99 * pairs
+
+
+def test_errors_name_what_is_wrong():
+    with pytest.raises(ValueError, match=r"episode a has no content_id; fill it"):
+        content_key(Fingerprint("a", "", ""))
+    with pytest.raises(ValueError, match=r"dedup.trajectory_jaccard is 0; need 0 < trajectory_jaccard <= 1"):
+        DedupParams(trajectory_jaccard=0)
+    with pytest.raises(ValueError, match=r"dedup.max_bucket is 1; need at least 2"):
+        DedupParams(max_bucket=1)

@@ -1,0 +1,338 @@
+"""The one place that decides: rules over findings, then one representative for each set of duplicates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+import transforms.coders  # noqa: F401  registers the coders of what is grouped here
+from transforms.episode import Finding
+from transforms.evidence import Channel, Decision, DuplicateCluster, Evidence, JudgedFinding
+from transforms.union_find import components
+
+STAGES = (
+    "load",
+    "canonical",
+    "temporal_alignment",
+    "episode_boundary",
+    "transition_alignment",
+    "instruction_grounding",
+    "quality",
+    "physics",
+)
+"""Order in which failures are named: the earliest stage's decides. Others come after, by name."""
+GROUNDING = "instruction_grounding"
+DEDUPLICATION = "deduplication"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Bounds, both inclusive, on every measured value of one check."""
+
+    max: float | None = None
+    min: float | None = None
+
+    def __post_init__(self) -> None:
+        bounds = [bound for bound in (self.max, self.min) if bound is not None]
+        if not bounds or not all(isfinite(bound) for bound in bounds):
+            raise ValueError(f"rule has max {self.max} and min {self.min}; give one or both as finite numbers")
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ValueError(f"rule has min {self.min} above max {self.max}; nothing could pass")
+
+    def broken_bound(self, value: float) -> float | None:
+        """The bound that a value breaks; None where it passes."""
+        if self.max is not None and value > self.max:
+            return self.max
+        return self.min if self.min is not None and value < self.min else None
+
+
+DEFAULT_RULES: Mapping[str, Rule] = {
+    "timestamps.backward": Rule(max=0),  # steps that run back in time: order is lost, no derivative holds
+    "timestamps.equal": Rule(max=0),  # steps that share a stamp: one of them was never sampled
+    "timestamps.missing": Rule(max=0),  # steps without a stamp: cannot be aligned
+    "integrity.nan": Rule(max=0),  # NaN or infinity in any step: poisons a training batch
+    "frames.black": Rule(max=0.5),  # share of frames: a camera dark for half of an episode shows no task
+    "frames.frozen": Rule(max=0.5),  # share of frames: repeated while the robot moves
+    "physics.position_excess": Rule(max=0),  # beyond a joint limit and its margin
+    "physics.velocity_ratio": Rule(max=1.0),  # of the limit and its noise margin
+}
+
+
+@dataclass(frozen=True)
+class SelectParams:
+    """Rules by check, over the defaults: another rule replaces a default's, None removes it.
+
+    `reject_instruction_status` lists statuses that reject (none by default). `quality_check` names the finding
+    that orders duplicates, higher first. The run fails where a cluster has more than `max_component` members, or
+    where duplicates are more than `max_removed_fraction` of any source.
+    """
+
+    rules: Mapping[str, Rule | None] = field(default_factory=dict)
+    reject_instruction_status: tuple[str, ...] = ()
+    quality_check: str = "quality.ldlj"
+    max_component: int = 10_000
+    max_removed_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_component < 2:
+            raise ValueError(f"select.max_component is {self.max_component}; need at least 2")
+        if not 0 <= self.max_removed_fraction <= 1:
+            raise ValueError(f"select.max_removed_fraction is {self.max_removed_fraction}; need 0 to 1")
+
+    def active_rules(self) -> Mapping[str, Rule]:
+        """Defaults and the configured rules, without the removed."""
+        merged = {**DEFAULT_RULES, **self.rules}
+        return {check: rule for check, rule in merged.items() if rule is not None}
+
+
+class GuardrailExceeded(RuntimeError):
+    """Deduplication would remove more than the configuration allows: nothing may be published."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What chooses a representative; the smallest of a cluster's standings that pass is the next one."""
+
+    unlabelled: bool
+    no_quality: bool
+    negative_quality: float
+    episode_id: str
+    passing: bool
+
+    def order(self) -> tuple[bool, bool, float, str]:
+        """Labelled first, then quality high first, then id."""
+        return self.unlabelled, self.no_quality, self.negative_quality, self.episode_id
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """That a member gives way to `representative`, and the verified edge that says so."""
+
+    episode_id: str
+    representative: str
+    channel: Channel
+    similarity: float
+
+
+def judge(finding: Finding, rules: Mapping[str, Rule]) -> JudgedFinding:
+    """The finding under its rule; unjudged where no rule speaks of it, it was not run, or it holds no value."""
+    rule = rules.get(finding.check)
+    if rule is None or finding.status != "measured" or finding.value is None:
+        return JudgedFinding(finding)
+    broken = rule.broken_bound(finding.value)
+    if broken is not None:
+        return JudgedFinding(finding, broken, False)
+    return JudgedFinding(finding, rule.max if rule.max is not None else rule.min, True)
+
+
+def _place(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
+
+
+def _by_stage(judged: JudgedFinding) -> Any:
+    """Stage, check, farthest from the threshold first, then place: a total order for any order of findings."""
+    found = judged.finding
+    excess = abs((found.value or 0.0) - (judged.threshold or 0.0))
+    return *_place(found.stage), found.check, -excess, found.interval or (), found.frames or (), found.detail
+
+
+def decide(evidence: Evidence, params: SelectParams) -> Decision:
+    """Kept, or rejected by the first rule in stage order that a finding breaks."""
+    rules = params.active_rules()
+    judged = tuple(judge(finding, rules) for finding in evidence.findings)
+    failed = sorted((j for j in judged if j.passed is False), key=_by_stage)
+    status = evidence.instruction_status
+    if status in params.reject_instruction_status and not (
+        failed and _place(failed[0].finding.stage) <= _place(GROUNDING)
+    ):
+        detail = f"instruction status is {status!r}, which select.reject_instruction_status lists"
+        return Decision(evidence, "rejected", judged, GROUNDING, "instruction.status", detail=detail)
+    if not failed:
+        return Decision(evidence, "kept", judged)
+    first = failed[0].finding
+    return Decision(
+        evidence,
+        "rejected",
+        judged,
+        first.stage,
+        first.check,
+        first.value,
+        failed[0].threshold,
+        first.unit,
+        first.detail,
+    )
+
+
+def standing(decision: Decision, params: SelectParams) -> Standing:
+    """Where an episode stands among its duplicates: its lowest measured quality, at six decimals."""
+    scores = [
+        finding.value
+        for finding in decision.evidence.findings
+        if finding.check == params.quality_check and finding.status == "measured" and finding.value is not None
+    ]
+    return Standing(
+        unlabelled=not decision.evidence.instruction,
+        no_quality=not scores,
+        negative_quality=-round(min(scores), 6) if scores else 0.0,
+        episode_id=decision.evidence.episode_id,
+        passing=decision.outcome == "kept",
+    )
+
+
+def choose(cluster: DuplicateCluster, standings: Iterable[Standing]) -> tuple[Duplicate, ...]:
+    """Which passing members give way to which representative.
+
+    The best passing member represents all that have a verified edge to it, the best of the rest those that have one
+    to it, and so on: chains do not eat their ends. Equal contents share their edges; relabelled edges drop nothing.
+    """
+    content = components((edge.a, edge.b) for edge in cluster.edges if edge.channel == "exact")
+    near: dict[str, dict[str, float]] = defaultdict(dict)
+    for edge in cluster.edges:
+        if edge.channel == "exact" or edge.relabelled:
+            continue
+        a, b = content.get(edge.a, edge.a), content.get(edge.b, edge.b)
+        near[a][b] = near[b][a] = max(edge.similarity, near[a].get(b, 0.0))
+    passing = sorted((s for s in standings if s.passing), key=Standing.order)
+    holders: dict[str, list[str]] = defaultdict(list)
+    for member in passing:
+        holders[content.get(member.episode_id, member.episode_id)].append(member.episode_id)
+    decided: set[str] = set()
+    dropped: list[Duplicate] = []
+    for member in passing:
+        representative = member.episode_id
+        if representative in decided:
+            continue
+        decided.add(representative)
+        own = content.get(representative, representative)
+        found: Sequence[tuple[str, Channel, float]] = [
+            (own, "exact", 1.0),
+            *((other, "trajectory", near[own][other]) for other in sorted(near[own])),
+        ]
+        for other, channel, similarity in found:
+            fresh = [episode_id for episode_id in holders[other] if episode_id not in decided]
+            decided.update(fresh)
+            dropped += [Duplicate(episode_id, representative, channel, similarity) for episode_id in fresh]
+    return tuple(sorted(dropped, key=lambda d: d.episode_id))
+
+
+def drop(decision: Decision, duplicate: Duplicate) -> Decision:
+    """The decision of a member that gives way."""
+    return replace(
+        decision,
+        outcome="duplicate",
+        stage=DEDUPLICATION,
+        rule=f"duplicate.{duplicate.channel}",
+        value=round(duplicate.similarity, 9),
+        unit="jaccard",
+        detail=f"{duplicate.channel} similarity {duplicate.similarity:.4f} to {duplicate.representative}",
+        duplicate_of=duplicate.representative,
+    )
+
+
+class _Apply(beam.DoFn):
+    """One final decision for every judged one."""
+
+    def __init__(self) -> None:
+        self._outcomes = {
+            outcome: Metrics.counter("demosift", f"select.{outcome}") for outcome in ("kept", "rejected", "duplicate")
+        }
+
+    def process(self, row: tuple[str, Mapping[str, Iterable]]) -> Iterator[Decision]:
+        duplicate = next(iter(row[1]["duplicate"]), None)
+        for decision in row[1]["decision"]:
+            final = drop(decision, duplicate) if duplicate and decision.outcome == "kept" else decision
+            self._outcomes[final.outcome].inc()
+            yield final
+
+
+def bound_component(cluster: DuplicateCluster, limit: int) -> DuplicateCluster:
+    """The cluster; raises GuardrailExceeded where it is larger than the limit."""
+    if len(cluster.members) > limit:
+        raise GuardrailExceeded(
+            f"cluster {cluster.cluster_id} has {len(cluster.members)} members, above select.max_component {limit}; "
+            "look at its edges, raise dedup.trajectory_jaccard, or raise the limit"
+        )
+    return cluster
+
+
+def bound_removed(row: tuple[str, tuple[int, int]], limit: float) -> None:
+    """Raises GuardrailExceeded where duplicates are more of a source than the limit."""
+    source, (removed, total) = row
+    if removed > limit * total:
+        raise GuardrailExceeded(
+            f"source {source}: {removed} of {total} episodes ({removed / total:.3f}) are duplicates, above "
+            f"select.max_removed_fraction {limit}; look at the clusters, or raise the limit"
+        )
+
+
+def _add(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    pairs = list(counts)
+    return sum(removed for removed, _ in pairs), sum(total for _, total in pairs)
+
+
+def _members(row: tuple[str, Mapping[str, Iterable]]) -> Iterator[tuple[str, Standing]]:
+    for cluster_id in row[1]["cluster"]:
+        yield from ((cluster_id, held) for held in row[1]["standing"])
+
+
+def _choose(row: tuple[str, Mapping[str, Iterable]]) -> Iterator[tuple[str, Duplicate]]:
+    for cluster in row[1]["cluster"]:
+        yield from ((duplicate.episode_id, duplicate) for duplicate in choose(cluster, row[1]["standings"]))
+
+
+class Select(beam.PTransform):
+    """(Evidence, DuplicateCluster) -> one Decision for each Evidence: `(evidence, clusters) | Select(params)`."""
+
+    def __init__(self, params: SelectParams | None = None) -> None:
+        super().__init__()
+        self._params = params or SelectParams()
+
+    def expand(
+        self, inputs: tuple[beam.PCollection[Evidence], beam.PCollection[DuplicateCluster]]
+    ) -> beam.PCollection[Decision]:
+        evidence, clusters = inputs
+        params = self._params
+        judged = evidence | "ApplyRules" >> beam.Map(decide, params).with_output_types(Decision)
+        bounded = clusters | "BoundComponents" >> beam.Map(bound_component, params.max_component).with_output_types(
+            DuplicateCluster
+        )
+        standings = judged | "TakeStandings" >> beam.Map(
+            lambda d: (d.evidence.episode_id, standing(d, params))
+        ).with_output_types(tuple[str, Standing])
+        memberships = bounded | "ListMembers" >> beam.FlatMap(
+            lambda c: [(member, c.cluster_id) for member in c.members]
+        ).with_output_types(tuple[str, str])
+        in_cluster = (
+            {"standing": standings, "cluster": memberships}
+            | "JoinMembers" >> beam.CoGroupByKey()
+            | "SendStandings" >> beam.FlatMap(_members).with_output_types(tuple[str, Standing])
+        )
+        by_id = bounded | "KeyClusters" >> beam.Map(lambda c: (c.cluster_id, c)).with_output_types(
+            tuple[str, DuplicateCluster]
+        )
+        dropped = (
+            {"cluster": by_id, "standings": in_cluster}
+            | "JoinClusters" >> beam.CoGroupByKey()
+            | "ChooseRepresentatives" >> beam.FlatMap(_choose).with_output_types(tuple[str, Duplicate])
+        )
+        keyed = judged | "KeyDecisions" >> beam.Map(lambda d: (d.evidence.episode_id, d)).with_output_types(
+            tuple[str, Decision]
+        )
+        decided = (
+            {"decision": keyed, "duplicate": dropped}
+            | "JoinDuplicates" >> beam.CoGroupByKey()
+            | "DropDuplicates" >> beam.ParDo(_Apply()).with_output_types(Decision)
+        )
+        _ = (
+            decided
+            | "CountRemoved" >> beam.Map(lambda d: (d.evidence.source, (int(d.outcome == "duplicate"), 1)))
+            | "SumRemoved" >> beam.CombinePerKey(_add)
+            | "BoundRemoved" >> beam.Map(bound_removed, params.max_removed_fraction)
+        )
+        return decided
