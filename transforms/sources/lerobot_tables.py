@@ -1,0 +1,202 @@
+"""Rows of a LeRobot Parquet file: a few files stay open per worker, a few row groups stay decoded, rows are slices."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from transforms.stage import Unreadable
+
+EPISODE = "episode_index"
+OPEN_FILES = 8
+CACHED_BYTES = 128 << 20
+"""Decoded row groups kept per worker; the newest is kept whatever its size."""
+PLAUSIBLE_RATIO = 1000
+PLAUSIBLE_BYTES = 64 << 20
+Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """An open file. `groups`: (G + 1,) first row of each row group; `runs`: values and (R + 1,) starts of episodes."""
+
+    key: Key
+    file: pq.ParquetFile
+    groups: NDArray[np.int64]
+    runs: Runs | None
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.file.schema_arrow
+
+    @property
+    def rows(self) -> int:
+        return int(self.groups[-1])
+
+    def find(self, episode: int) -> list[tuple[int, int]]:
+        """Row ranges `[start, stop)` of an episode, in file order."""
+        if self.runs is None:
+            return []
+        values, starts = self.runs
+        return [(int(starts[i]), int(starts[i + 1])) for i in np.flatnonzero(values == episode)]
+
+
+class _Tables:
+    """What one worker process keeps open; the lock is held while Parquet decodes: a reader serves one thread."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.files: OrderedDict[Key, OpenTable] = OrderedDict()
+        self.groups: OrderedDict[tuple[Key, int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
+
+
+_tables = _Tables()
+
+
+def forget() -> None:
+    """Close the files that this worker keeps open."""
+    with _tables.lock:
+        _tables.files.clear()
+        _tables.groups.clear()
+
+
+@contextmanager
+def naming_faults(path: Path | str) -> Iterator[None]:
+    """Turn what Arrow raises on a bad file into Unreadable with the file's name."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Unreadable("absent", f"{path} is absent; restore it or take it out of the metadata") from error
+    except PermissionError as error:
+        raise Unreadable("unreadable", f"{path}: {error.strerror}; check the file's permissions") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise Unreadable("corrupt", f"{path}: {first}; restore the file from its origin") from error
+
+
+def _check_magic(path: Path, size: int) -> None:
+    with path.open("rb") as handle:
+        head = handle.read(4)
+        handle.seek(max(size - 4, 0))
+        tail = handle.read(4)
+    if head == b"PAR1" and tail == b"PAR1" and size >= 12:
+        return
+    if size == 0 or head == b"PAR1":
+        raise Unreadable(
+            "truncated", f"{path}: {size} bytes without a Parquet footer; restore the file from its origin"
+        )
+    raise Unreadable("wrong_format", f"{path}: starts with {head!r}, not b'PAR1'; it is no Parquet file")
+
+
+def _check_sizes(path: Path, size: int, meta: pq.FileMetaData) -> None:
+    """Refuse a footer that promises far more than its file could hold, before anything is allocated for it."""
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows != meta.num_rows or any(group.num_rows < 0 for group in groups):
+        raise Unreadable(
+            "corrupt", f"{path}: footer says {meta.num_rows} rows, its row groups {rows}; restore the file"
+        )
+    values = sum(max(g.column(i).num_values, g.num_rows) for g in groups for i in range(g.num_columns))
+    limit = PLAUSIBLE_BYTES + PLAUSIBLE_RATIO * size
+    if values * 8 > limit:
+        raise Unreadable(
+            "absurd_size", f"{path}: {values} values declared in {size} bytes; limit {limit // 8}; the footer is wrong"
+        )
+
+
+def parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file opened, its magic and declared sizes checked; raises Unreadable."""
+    with naming_faults(path):
+        size = path.stat().st_size
+        _check_magic(path, size)
+        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        _check_sizes(path, size, file.metadata)
+        names = file.schema_arrow.names
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise Unreadable("corrupt", f"{path}: column {twice[0]!r} occurs twice; a LeRobot file names a column once")
+    return file
+
+
+def table_of(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> pa.Table:
+    """A small metadata table's wanted columns; raises Unreadable."""
+    file = parquet(path)
+    with naming_faults(path):
+        return file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
+
+
+def episode_runs(file: pq.ParquetFile) -> Runs | None:
+    """Values and (R + 1,) starts of the runs of equal episode_index; None without such a column."""
+    if EPISODE not in file.schema_arrow.names or not pa.types.is_integer(file.schema_arrow.field(EPISODE).type):
+        return None
+    column = file.read(columns=[EPISODE])[EPISODE].cast(pa.int64()).fill_null(-1).combine_chunks()
+    values = np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
+    if not len(values):
+        return values, np.zeros(1, np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1, [len(values)]]).astype(np.int64)
+    return values[starts[:-1]], starts
+
+
+def open_table(path: Path) -> OpenTable:
+    """The file from the worker's few open ones, or newly opened; raises Unreadable."""
+    with _tables.lock, naming_faults(path):
+        stat = path.stat()
+        key = (str(path), stat.st_mtime_ns, stat.st_size)
+        found = _tables.files.get(key)
+        if found is None:
+            file = parquet(path)
+            meta = file.metadata
+            counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+            groups = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            found = _tables.files[key] = OpenTable(key, file, groups, episode_runs(file))
+            while len(_tables.files) > OPEN_FILES:
+                _tables.files.popitem(last=False)
+        _tables.files.move_to_end(key)
+        return found
+
+
+def _group(table: OpenTable, group: int, columns: tuple[str, ...]) -> pa.RecordBatch:
+    """One decoded row group; neighbours in it come as slices of the same buffers."""
+    key = (table.key, group, columns)
+    with _tables.lock, naming_faults(table.key[0]):
+        found = _tables.groups.get(key)
+        if found is None:
+            read = table.file.read_row_group(group, columns=list(columns)).select(list(columns)).combine_chunks()
+            found = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
+            _tables.groups[key] = found
+            total = sum(batch.nbytes for batch in _tables.groups.values())
+            while len(_tables.groups) > 1 and total > CACHED_BYTES:
+                total -= _tables.groups.popitem(last=False)[1].nbytes
+        _tables.groups.move_to_end(key)
+        return found
+
+
+def slices(table: OpenTable, start: int, stop: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Rows `[start, stop)` of some columns, one slice per row group that holds any."""
+    first = int(np.searchsorted(table.groups, start, side="right")) - 1
+    for group in range(max(first, 0), len(table.groups) - 1):
+        low, high = int(table.groups[group]), int(table.groups[group + 1])
+        if low >= stop:
+            return
+        if (count := min(stop, high) - max(start, low)) > 0:
+            yield _group(table, group, tuple(columns)).slice(max(start - low, 0), count)
+
+
+def rows(table: OpenTable, ranges: Sequence[tuple[int, int]], columns: Sequence[str]) -> pa.RecordBatch:
+    """The rows of all ranges as one batch; a plain slice where they lie in one row group."""
+    parts = [part for start, stop in ranges for part in slices(table, start, stop, columns)]
+    if len(parts) == 1:
+        return parts[0]
+    schema = pa.schema([table.schema.field(name) for name in columns])
+    merged = pa.Table.from_batches(parts, parts[0].schema if parts else schema).combine_chunks()
+    return merged.to_batches()[0] if merged.num_rows else pa.RecordBatch.from_pylist([], merged.schema)
