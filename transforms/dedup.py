@@ -31,9 +31,10 @@ Pair = tuple[str, str]
 class DedupParams:
     """How near duplicates are found, by `bands * rows` permutations.
 
-    A pair of Jaccard J meets with probability 1 - (1 - J^rows)^bands: at 32 x 4, 0.9998 for J = 0.7. Two texts are the same from `instruction_jaccard`, where both are there. In a
-    bucket of more than `max_bucket` documents not all pairs are compared, but a star of stars. `partitions` bound
-    the memory of one group of buckets, `block_episodes` that of one call of the kernel.
+    A pair of Jaccard J meets with probability 1 - (1 - J^rows)^bands: at 32 x 4, 0.9998 for J = 0.7. Two texts are the
+    same from `instruction_jaccard`, where both are there. In a bucket of more than `max_bucket` documents not all
+    pairs are compared, but a star of stars. `partitions` bound the memory of one group of buckets, `block_episodes`
+    that of one call of the kernel.
     """
 
     trajectory_jaccard: float = 0.7

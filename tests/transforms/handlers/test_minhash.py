@@ -1,0 +1,43 @@
+"""The handler under RunInference, and what it says of itself."""
+
+import sys
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.ml.inference.base import RunInference
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from transforms.handlers.minhash import DocumentBlock, MinHashHandler, pack
+from transforms.minhash import permutations, signatures
+
+DOCUMENTS = [("a", np.array([5, 6, 7], "<u8").tobytes()), ("b", np.array([6], "<u8").tobytes())]
+
+
+def test_pack_lays_documents_side_by_side():
+    block = pack(DOCUMENTS)
+    assert block == DocumentBlock(("a", "b"), np.array([5, 6, 7, 6], "<u8").tobytes(), (0, 3, 4))
+    assert MinHashHandler(4, 1).get_num_bytes([block, block]) == 64
+    assert MinHashHandler(4, 1).share_model_across_processes() is False
+
+
+def test_blocks_come_back_signed():
+    expected = signatures(np.array([5, 6, 7, 6], np.uint64), np.array([0, 3, 4]), permutations(4, 9)).tolist()
+    with Pipeline(FnApiRunner()) as pipeline:
+        signed = (
+            pipeline
+            | "Make" >> beam.Create([pack(DOCUMENTS)])
+            | "Sign" >> RunInference(MinHashHandler(4, 9))
+            | "List" >> beam.Map(lambda result: (result.example.ids, result.inference.tolist()))
+        )
+        assert_that(signed, equal_to([(("a", "b"), expected)]))
+
+
+def test_an_absent_device_library_and_an_unknown_device_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r"device 'cuda' needs CuPy: install the extra `gpu`"):
+        MinHashHandler(4, 1, "cuda").load_model()
+    with pytest.raises(ValueError, match=r"device is 'tpu'; use 'cpu' or 'cuda'"):
+        MinHashHandler(4, 1, "tpu")

@@ -1,0 +1,42 @@
+"""Components for any order and any grouping of edges."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.union_find import JoinComponents, components
+
+EDGES = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from("abcdefghij")), max_size=15)
+
+
+def flood(edges):
+    """Reachability by repeated widening: shares nothing with union-find."""
+    label = {node: node for edge in edges for node in edge}
+    for _ in label:
+        for a, b in edges:
+            label[a] = label[b] = min(label[a], label[b])
+    return label
+
+
+def test_a_chain_has_its_smallest_member_as_root():
+    assert components([("c", "b"), ("d", "c"), ("b", "a"), ("x", "y")]) == {
+        "a": "a",
+        "b": "a",
+        "c": "a",
+        "d": "a",
+        "x": "x",
+        "y": "x",
+    }
+
+
+@given(EDGES, st.integers(0, 15), st.randoms())
+def test_any_order_and_grouping_give_the_flooded_components(edges, cut, random):
+    expected = flood(edges)
+    random.shuffle(edges)
+    combine = JoinComponents()
+    parts = []
+    for part in (edges[:cut], edges[cut:], []):
+        forest = combine.create_accumulator()
+        for edge in part:
+            forest = combine.add_input(forest, edge)
+        parts.append(forest)
+    assert combine.extract_output(combine.merge_accumulators(parts)) == expected == components(edges)
