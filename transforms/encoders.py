@@ -10,6 +10,7 @@ from transforms.conventions import ColumnSlice, Embodiment
 from transforms.episode import Episode, Finding
 from transforms.measure import Flags, Times, measured, not_run, runs
 from transforms.schema import ACTION
+from transforms.urdf import UrdfLimits
 
 NAME = "physics"
 MOVED_RAD = 1e-4
@@ -78,7 +79,16 @@ def others_move(q: Floats) -> Flags:
     return moved.sum(axis=1, keepdims=True) - moved > 0
 
 
-def encoder_findings(episode: Episode, names: tuple[str, ...], q: Floats, times: Times | None) -> list[Finding]:
+def at_limit(q: Floats, limits: UrdfLimits | None) -> Flags:
+    """(T, J) where a joint rests against a position limit: there it repeats itself without fault."""
+    if limits is None:
+        return np.zeros(q.shape, bool)
+    return np.fmin(np.abs(q - limits.lower), np.abs(q - limits.upper)) < MOVED_RAD
+
+
+def encoder_findings(
+    episode: Episode, names: tuple[str, ...], q: Floats, times: Times | None, limits: UrdfLimits | None
+) -> list[Finding]:
     """`physics.frozen_encoder`: the longest time a joint repeats itself bit by bit while it is asked to move.
 
     Where the action is one value per joint, that joint's command must move; elsewhere another joint must, and
@@ -91,7 +101,7 @@ def encoder_findings(episode: Episode, names: tuple[str, ...], q: Floats, times:
     if times is None:
         return [counted, not_run(NAME, "physics.frozen_encoder", "no timestamps: declare `rate_hz`", "s")]
     asked = commanded(episode, q.shape[1])
-    flags = frozen(q, others_move(q) & ~constant if asked is None else asked)
+    flags = frozen(q, others_move(q) & ~constant if asked is None else asked) & ~at_limit(q, limits)
     longest = (0.0, 0, 0, 0)
     for joint in map(int, np.flatnonzero(flags.any(axis=0))):
         found = runs(flags[:, joint])

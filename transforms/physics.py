@@ -267,7 +267,7 @@ def validate(
     found += velocity_findings(track, limits, params)
     found.append(unit_finding(track.q))
     found.append(measured(NAME, "physics.encoder_noise", float(noise_sigma(track.q).max()), "rad"))
-    return found + encoder_findings(episode, track.names, track.q, track.times)
+    return found + encoder_findings(episode, track.names, track.q, track.times, limits)
 
 
 class PhysicsValidator(EpisodeStage):

@@ -278,5 +278,6 @@ def test_isaac_demonstrations_break_no_panda_limit_at_20_hz(name: str) -> None:
             assert ratio.frames is None and ratio.value <= 1
             assert of(found, "physics.jump_ratio")[0].value == 0.0
             assert of(found, "conventions.joint_unit")[0].value == 0.0
+            assert of(found, "physics.frozen_encoder")[0].value <= 0.05  # joint 7 rests on its limit for 0.8 s
             raw.append(float(np.abs(np.diff(q, axis=0)).max() * 20))
     assert max(raw) == pytest.approx(2.61, abs=1e-3)

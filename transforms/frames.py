@@ -1,0 +1,167 @@
+"""Cameras: black, blank, frozen, clipped and missing frames, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.arrays import times_ns
+from transforms.episode import IMAGES, INDEX_SUFFIX, PTS_SUFFIX, Episode, Finding, ImageRef, VideoRef
+from transforms.measure import Flags, Times, longest_run, measured, not_run, runs
+from transforms.media import FrameStats, shared_decoder
+from transforms.motion import Motion
+
+NAME = "quality"
+ReadImages = Callable[[ImageRef, Sequence[int]], list[bytes]]
+CHECKS = ("frames.black", "frames.blank", "frames.clipped", "frames.repeated", "frames.frozen", "frames.frozen_s")
+_IMAGES_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class FrameParams:
+    """Luma is 0..255. Frozen: `min_frozen` frames in a row that are identical or nearly so.
+
+    `frozen_motion` is the mean change of a 64x64 grey: re-encoding leaves under 0.001, and a simulated scene without
+    sensor noise, in which an arm barely moves, 0.004 and more.
+    """
+
+    black_luma: float = 12.0
+    black_std: float = 4.0
+    blank_std: float = 1.0
+    clipped_share: float = 0.5
+    frozen_motion: float = 0.001
+    min_frozen: int = 3
+
+
+@dataclass(frozen=True)
+class CameraTrack:
+    """What a camera shows at each of T steps: `place` (T,) rows of `stats`, -1 where the step has no frame."""
+
+    name: str
+    place: NDArray[np.int64]
+    stats: FrameStats
+    depth: bool
+
+
+def camera_track(episode: Episode, camera: str, read_images: ReadImages) -> CameraTrack | str:
+    """Decode the frames that the steps use, and only these; where none are named, the reason."""
+    ref = episode.videos[camera]
+    column = f"{IMAGES}{camera}{PTS_SUFFIX if isinstance(ref, VideoRef) else INDEX_SUFFIX}"
+    index = episode.steps.schema.get_field_index(column)
+    if index < 0:
+        return f"{camera}: the steps have no column {column!r}"
+    array = episode.steps.column(index)
+    present = np.asarray(array.is_valid())
+    if not present.any():
+        return f"{camera}: no step has a frame"
+    wanted = np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    unique = np.unique(wanted[present])
+    if isinstance(ref, VideoRef):
+        stats = shared_decoder().video_stats(replace(ref, start_ns=int(unique[0]), end_ns=int(unique[-1])))
+        if not len(stats.pts_ns):
+            return f"{camera}: the window of {ref.uri} holds no frame"
+        place = _nearest(stats.pts_ns, wanted)
+    else:
+        stats = image_stats(ref, unique, read_images)
+        place = np.searchsorted(unique, wanted).clip(0, len(unique) - 1)
+    return CameraTrack(camera, np.where(present, place, -1), stats, ref.depth)
+
+
+def image_stats(ref: ImageRef, indices: NDArray[np.int64], read_images: ReadImages) -> FrameStats:
+    """Statistics of a container's images (N,) in portions that overlap by one, so that each is compared once."""
+    parts: list[FrameStats] = []
+    for start in range(0, len(indices), _IMAGES_AT_ONCE):
+        first = max(0, start - 1)
+        chosen = [int(i) for i in indices[first : start + _IMAGES_AT_ONCE]]
+        part = shared_decoder().image_stats(read_images(ref, chosen))
+        parts.append(FrameStats(**{f.name: getattr(part, f.name)[start - first :] for f in fields(FrameStats)}))
+    return FrameStats(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(FrameStats)})
+
+
+def _nearest(stamps: Times, wanted: Times) -> NDArray[np.int64]:
+    """Index of the stamp nearest to each wanted one; stamps (N,) grow."""
+    right = np.searchsorted(stamps, wanted).clip(0, len(stamps) - 1)
+    left = (right - 1).clip(0)
+    return np.where(np.abs(stamps[left] - wanted) <= np.abs(stamps[right] - wanted), left, right)
+
+
+def frozen_steps(repeated: Flags, min_frozen: int) -> Flags:
+    """(T,) repeated frames that come at least `min_frozen` in a row: a single one is a dropped frame's stand-in."""
+    out = np.zeros(len(repeated), bool)
+    for first, last in runs(repeated):
+        if last - first + 1 >= min_frozen:
+            out[first : last + 1] = True
+    return out
+
+
+def light_findings(track: CameraTrack, times: Times | None, params: FrameParams) -> tuple[list[Finding], Flags]:
+    """Black, blank and clipped shares of the shown frames; and the steps (T,) whose frame shows nothing."""
+    shown = track.place >= 0
+    mean, std = track.stats.mean_luma[track.place], track.stats.std_luma[track.place]
+    clipped = (track.stats.clipped_high + track.stats.clipped_low)[track.place]
+    black = shown & (mean <= params.black_luma) & (std <= params.black_std)
+    blank = shown & ~black & (std <= params.blank_std)
+    flags = {"black": black, "blank": blank, "clipped": shown & ~black & ~blank & (clipped > params.clipped_share)}
+    found = [
+        measured(NAME, f"frames.{name}", flag.sum() / shown.sum(), "fraction", longest_run(flag), times, track.name)
+        for name, flag in flags.items()
+    ]
+    return found, black | blank
+
+
+def repeated_finding(track: CameraTrack, nothing: Flags) -> Finding:
+    """`frames.repeated`: share of the shown frames that equal the one before, as a camera slower than its video gives."""
+    used = np.unique(track.place[(track.place > 0) & ~nothing])
+    share = float(track.stats.identical[used].mean()) if len(used) else 0.0
+    return measured(NAME, "frames.repeated", share, "fraction", detail=track.name)
+
+
+def frozen_findings(
+    track: CameraTrack, nothing: Flags, motion: Motion | str, times: Times | None, params: FrameParams
+) -> list[Finding]:
+    """Share of the moving steps whose frame stands still, and the longest time it does so while the robot moves."""
+    checks = ("frames.frozen", "frames.frozen_s")
+    if isinstance(motion, str) or not motion.moving.any():
+        reason = motion if isinstance(motion, str) else "the robot never moves"
+        return [not_run(NAME, check, f"{track.name}: {reason}") for check in checks]
+    same = track.stats.identical | (track.stats.motion <= params.frozen_motion)
+    same[0] = False  # no frame comes before it
+    shown = (track.place >= 0) & ~nothing
+    frozen = frozen_steps(shown & same[track.place], params.min_frozen) & motion.moving
+    longest = longest_run(frozen)
+    share = frozen.sum() / motion.moving.sum()
+    found = [measured(NAME, checks[0], share, "fraction", longest, times, track.name)]
+    if times is None:
+        return [*found, not_run(NAME, checks[1], f"{track.name}: no timestamps", "s")]
+    seconds = 0.0 if longest is None else (times[longest[1]] - times[max(0, longest[0] - 1)]) / 1e9
+    return [*found, measured(NAME, checks[1], seconds, "s", longest, times, track.name)]
+
+
+def frame_findings(
+    episode: Episode, motion: Motion | str, read_images: ReadImages, params: FrameParams
+) -> list[Finding]:
+    """Every frame check of every camera; the camera's name is the detail."""
+    found: list[Finding] = []
+    times = times_ns(episode.steps)
+    for camera in sorted(episode.videos):
+        track = camera_track(episode, camera, read_images)
+        if isinstance(track, str):
+            found.append(measured(NAME, "frames.missing", 1.0, "fraction", detail=track))
+            found += [not_run(NAME, check, track) for check in CHECKS]
+            continue
+        missing = track.place < 0
+        detail = f"{camera}: {int(missing.sum())} of {len(missing)} steps"
+        found.append(measured(NAME, "frames.missing", missing.mean(), "fraction", longest_run(missing), times, detail))
+        if track.depth:
+            reason = f"{camera}: depth has no luma"
+            found += [not_run(NAME, check, reason) for check in CHECKS[:3]]
+            nothing = np.zeros(len(missing), bool)
+        else:
+            light, nothing = light_findings(track, times, params)
+            found += light
+        found.append(repeated_finding(track, nothing))
+        found += frozen_findings(track, nothing, motion, times, params)
+    return found
