@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from transforms.sources.rlds_steps import Steps, metadata_finding
 
 _SAMPLED_IMAGES = 8
 _SLACK_BYTES = 16
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_MAX_RAW_BYTES = 1 << 26
 _FRAME_MARKERS = (0xC0, 0xC1)
 """Baseline and extended sequential JPEG: one scan whose size tells how much picture there is."""
 
@@ -37,27 +40,41 @@ def _jpeg_holds_picture(image: bytes) -> bool | None:
 
 
 def _png_holds_picture(image: bytes) -> bool | None:
-    """True where the compressed pixels exceed what zlib makes of a single colour (about a thousandth)."""
-    if len(image) < 26:
+    """True unless every pixel continues the first, told from the filtered lines (ISO/IEC 15948, 9.2)."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", image, 16)
+    pixel = depth * _PNG_CHANNELS[colour] // 8
+    line = 1 + width * pixel
+    if not pixel or interlaced or line * height > _MAX_RAW_BYTES:
         return None
-    width, height, depth, colour = struct.unpack_from(">IIBB", image, 16)
-    raw = width * height * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1) // 8
-    position, packed = 8, 0
+    position, packed = 8, []
     while position + 8 <= len(image):
         size, kind = struct.unpack_from(">I4s", image, position)
-        packed += size if kind == b"IDAT" else 0
+        if kind == b"IDAT":
+            packed.append(image[position + 8 : position + 8 + size])
         position += 12 + size
-    return packed > raw / 500 + 4 * _SLACK_BYTES
+    raw = zlib.decompressobj().decompress(b"".join(packed), line * height)
+    if len(raw) != line * height:
+        return None
+    rows = np.frombuffer(raw, np.uint8).reshape(height, line)
+    filters, first, rest = rows[:, 0], rows[:, 1 : 1 + pixel], rows[:, 1 + pixel :].reshape(height, width - 1, pixel)
+    if (filters == 3).any():
+        return None  # the mean of two neighbours leaves no plain residual
+    from_above = (filters == 2) | (filters == 4)
+    from_above[0] = False
+    whole_first = np.where(from_above[:, None], 0, first[0])
+    plain = (filters == 0) | ((filters == 2) & ~from_above)
+    whole_rest = np.where(plain[:, None, None], first[0], 0)
+    return not ((first == whole_first).all() and (rest == whole_rest).all())
 
 
 def holds_picture(image: bytes) -> bool | None:
-    """Whether an encoded image is more than one colour, told by its size without decoding; None where that is open."""
+    """Whether an encoded image is more than one colour, told without decoding its pixels; None where that is open."""
     try:
         if image.startswith(b"\xff\xd8"):
             return _jpeg_holds_picture(image)
         if image.startswith(b"\x89PNG"):
             return _png_holds_picture(image)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, KeyError, ValueError, zlib.error):
         return None
     return None if image else False
 

@@ -213,9 +213,16 @@ def _ragged(features: Mapping[str, Values], stem: str, steps: int) -> pa.Array |
 
 
 def _add_texts(
-    leaf: Leaf, items: list[str], steps: int, texts: dict[str, tuple[str, ...]], columns: dict[str, pa.Array]
+    leaf: Leaf, stored: list[memoryview], steps: int, texts: dict[str, tuple[str, ...]], columns: dict[str, pa.Array]
 ) -> None:
-    """One text a step goes to `texts`; several a step become a list column."""
+    """One text a step goes to `texts`; several a step become a list column, undeclared bytes a binary one."""
+    try:
+        items = [str(item, "utf-8") for item in stored]
+    except UnicodeDecodeError:
+        if leaf.dtype != "string" and len(stored) == steps:
+            columns[column_name(leaf.key)] = pa.array([bytes(item) for item in stored], pa.binary())
+            return
+        items = [text_of(item) for item in stored]
     if len(items) == steps:
         texts[column_name(leaf.key)] = tuple(items)
     elif len(items) % steps:
@@ -247,7 +254,7 @@ def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> 
             if any(len(item) for item in values):
                 cameras[camera_name(name)] = Camera(key, tuple(values), leaf.dtype == "uint16")
         elif isinstance(values, list) and leaf.encoding == "none":
-            _add_texts(leaf, [text_of(item) for item in values], steps, texts, columns)
+            _add_texts(leaf, values, steps, texts, columns)
         else:
             flat = _unpacked(leaf, values) if isinstance(values, list) else _cast(values, leaf, found)
             rows = _rows(leaf, flat, steps, found)

@@ -156,7 +156,10 @@ def _bytes_list(data: bytes, view: memoryview, position: int, end: int) -> list[
     while position < end:
         if data[position] != 0x0A:
             raise ValueError(f"tag {data[position]:#x} in a BytesList at byte {position}")
-        size, position = _read_varint(data, position + 1)
+        size = data[position + 1]
+        position += 2
+        if size > 0x7F:  # most texts are shorter: the call below would cost them more than the slice
+            size, position = _read_varint(data, position - 1)
         stop = position + size
         if stop > end:
             raise ValueError(f"value of {size} bytes at byte {position} passes its list's end at {end}")
