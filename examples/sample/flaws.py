@@ -27,6 +27,8 @@ SWEEPING_JOINTS = (0, 4, 6)
 """Joints whose excursion keeps a raised hand clear of the table."""
 RAMP = 0.5
 CALM = 0.2
+CALM_RAMP = 0.9
+"""Shares of the limit: the speed on the way to an excursion, the joint's own before it, and at most both together."""
 CLEARANCE_M = 0.1
 
 
@@ -175,6 +177,14 @@ def speed_profile(sizes: FlawSizes) -> Floats:
     return np.concatenate([there, -there])
 
 
+def _added_velocity(own: Floats, profile: Floats) -> Floats:
+    """What to add to a joint's own velocity: all of it undone in the fast frames, made up for in the ramps."""
+    fast = np.abs(profile) == np.abs(profile).max()
+    extra = profile - np.where(fast, own, 0.0)
+    extra[~fast] -= extra.sum() / (~fast).sum()
+    return extra
+
+
 def speed_windows(episode: Simulated, sizes: FlawSizes) -> list[tuple[int, int, int]]:
     """(joint, first step, sign) where an excursion fits: hand raised, cube at rest, the joint itself nearly still."""
     profile = speed_profile(sizes)
@@ -185,15 +195,18 @@ def speed_windows(episode: Simulated, sizes: FlawSizes) -> list[tuple[int, int, 
     windows = []
     for joint in SWEEPING_JOINTS:
         limit = DQ_MAX_RAD_S[joint]
-        reach = np.cumsum(profile) * limit / RATE_HZ
         calm = clear & (np.abs(velocity[:, joint]) < CALM * limit)
         for first in range(1, len(joints) - len(profile) - 1):
             span = slice(first, first + len(profile))
             if not calm[span].all():
                 continue
             for sign in (1, -1):
-                moved = joints[span, joint] + sign * reach
-                if moved.max() < Q_MAX_RAD[joint] - 0.1 and moved.min() > Q_MIN_RAD[joint] + 0.1:
+                own = velocity[span, joint]
+                extra = _added_velocity(own, sign * profile * limit)
+                moved = joints[span, joint] + np.cumsum(extra) / RATE_HZ
+                within = moved.max() < Q_MAX_RAD[joint] - 0.1 and moved.min() > Q_MIN_RAD[joint] + 0.1
+                slow = np.abs(own + extra)[np.abs(profile) == RAMP]
+                if within and slow.max() < CALM_RAMP * limit:
                     windows.append((joint, first, sign))
     return windows
 
@@ -211,9 +224,7 @@ def drive_too_fast(episode: Simulated, sizes: FlawSizes, seed: int) -> tuple[Sim
     span = slice(first, first + len(profile))
     joints = episode.position[:, :7]
     own = (np.diff(joints[:, joint], prepend=joints[0, joint]) * RATE_HZ)[span]
-    fast = np.abs(profile) > limit
-    extra = profile - np.where(fast, own, 0.0)
-    extra[~fast] -= extra.sum() / (~fast).sum()
+    extra = _added_velocity(own, profile)
     bump = np.zeros(len(joints) + 1)
     bump[span] = np.cumsum(extra) / RATE_HZ
     qpos, velocity, action = episode.qpos.copy(), episode.velocity.copy(), episode.action.copy()

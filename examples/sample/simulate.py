@@ -69,8 +69,7 @@ class Simulated:
 def minimum_jerk(steps: int) -> Floats:
     """(steps,) progress in (0, 1] of a minimum-jerk move. Flash and Hogan (1985)."""
     s = np.arange(1, steps + 1) / steps
-    progress: Floats = 10 * s**3 - 15 * s**4 + 6 * s**5
-    return progress
+    return 10 * s**3 - 15 * s**4 + 6 * s**5
 
 
 def tool_path(task: Task) -> tuple[Floats, Floats, Floats]:
@@ -92,7 +91,9 @@ def tool_path(task: Task) -> tuple[Floats, Floats, Floats]:
 
 def _openings(before: float, leg: Leg, steps: int) -> Floats:
     travel = np.arange(1, steps + 1) * GRIPPER_SPEED / RATE_HZ
-    return before + np.sign(leg.opening - before) * np.minimum(travel, abs(leg.opening - before))
+    way = leg.opening - before
+    openings: Floats = before + np.sign(way) * np.minimum(travel, abs(way))
+    return openings
 
 
 def joint_path(model: mujoco.MjModel, positions: Floats, yaws: Floats) -> Floats:
