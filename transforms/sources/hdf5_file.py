@@ -1,0 +1,134 @@
+"""HDF5 files opened with care: walked within limits, every declared size checked before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.stage import Unreadable
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises on damaged bytes, by where they lie."""
+_MAX_DEPTH = 16
+_MAX_MEMBERS = 4096
+_MAX_EXPANSION = 1100
+"""No HDF5 filter in use expands more: deflate stays below 1032:1."""
+
+
+def has_magic(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The file, open for reading.
+
+    Raises Unreadable: `absent`, `empty`, `wrong_format`, `truncated`, `corrupt`, `unreadable` where it is locked.
+    """
+    with _open_file(path) as file:
+        yield file
+
+
+def _open_file(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise Unreadable("absent", f"{path} is not a file; restore it or correct the source's path")
+    size = path.stat().st_size
+    if size == 0:
+        raise Unreadable("empty", f"{path} is empty (0 bytes); record or copy it again")
+    if not has_magic(path):
+        raise Unreadable("wrong_format", f"{path} does not begin as HDF5 does; correct the source's path or format")
+    try:
+        return h5py.File(path, "r")
+    except FAULTS as error:
+        if "lock" in str(error):
+            detail = f"{path} is open for writing elsewhere ({error}); wait until its writer has closed it"
+            raise Unreadable("unreadable", detail) from error
+        cut = "truncated" in str(error)
+        why = f"is cut off at {size} bytes" if cut else "cannot be opened as HDF5"
+        raise Unreadable("truncated" if cut else "corrupt", f"{path} {why} ({error}); copy it again") from error
+
+
+@dataclass(frozen=True)
+class Member:
+    """A dataset whose declared size its file can hold; `shape` and `dtype` are read once, as h5py decodes them anew."""
+
+    dataset: h5py.Dataset
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole dataset in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self) -> NDArray[np.generic]:
+        """All of it, in native byte order."""
+        if self.dtype.hasobject or 0 in self.shape:
+            values: NDArray[np.generic] = np.asarray(self.dataset[()])
+            return values
+        out = np.empty(self.shape, self.dtype.newbyteorder("="))
+        self.dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+        return out
+
+    def contiguous_at(self) -> int | None:
+        """Where its bytes lie in the file, one after another and as they are in memory; None where they do not."""
+        properties = self.dataset.id.get_create_plist()
+        if properties.get_layout() != h5py.h5d.CONTIGUOUS or self.dataset.file.userblock_size:
+            return None
+        offset: int | None = self.dataset.id.get_offset()
+        return offset
+
+
+def members(group: h5py.Group, place: str) -> dict[str, Member]:
+    """Every dataset below a group by its `/` path, sorted; `place` names it in errors.
+
+    Raises Unreadable: `corrupt` where links leave the file, loop, or cannot be followed, `absurd_size` where a
+    dataset declares more bytes than its file can hold.
+    """
+    found: dict[str, Member] = {}
+    limit = os.stat(group.file.filename).st_size  # noqa: PTH116 the name is already a string
+    _walk(group.id, "", place, limit, found)
+    return dict(sorted(found.items()))
+
+
+def _walk(group: h5py.h5g.GroupID, prefix: str, place: str, limit: int, found: dict[str, Member]) -> None:
+    if prefix.count("/") > _MAX_DEPTH or len(found) > _MAX_MEMBERS:
+        detail = f"{place}: its groups loop or nest more than {_MAX_DEPTH} deep or {_MAX_MEMBERS} wide at {prefix!r}"
+        raise Unreadable("corrupt", f"{detail}; write the file again")
+    for name in group:
+        path = f"{prefix}{name.decode('utf-8', 'replace')}"
+        if group.links.get_info(name).type not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
+            raise Unreadable("corrupt", f"{place}: {path} links to another file; store the data in this one")
+        item = h5py.h5o.open(group, name)
+        if isinstance(item, h5py.h5g.GroupID):
+            _walk(item, f"{path}/", place, limit, found)
+        elif isinstance(item, h5py.h5d.DatasetID):
+            found[path] = _member(item, path, place, limit)
+
+
+def _member(item: h5py.h5d.DatasetID, path: str, place: str, file_size: int) -> Member:
+    properties = item.get_create_plist()
+    layout = properties.get_layout()
+    member = Member(h5py.Dataset(item), item.shape, item.dtype)
+    if layout == h5py.h5d.VIRTUAL or properties.get_external_count():
+        raise Unreadable("corrupt", f"{place}: {path} keeps its data in another file; store the data in this one")
+    filtered = layout == h5py.h5d.CHUNKED and properties.get_nfilters() > 0
+    limit = file_size * (_MAX_EXPANSION if filtered else 1)
+    if member.nbytes > limit:
+        size = f"declares {member.shape} of {member.dtype}, {member.nbytes} bytes"
+        raise Unreadable("absurd_size", f"{place}: {path} {size}; the file can hold {limit}; write it again")
+    return member

@@ -1,0 +1,80 @@
+"""Cameras inside an HDF5 demo: which datasets are images, their hash, and single frames as lossless PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from transforms.sources.hdf5_file import Member
+from transforms.sources.png import encode_png
+
+Kind = Literal["colour", "depth"]
+_SMALLEST_SIDE_PX = 8
+_SLAB_BYTES = 1 << 20
+
+
+class CameraPlace(msgspec.Struct, frozen=True):
+    """Path of the dataset; `scale` turns stored depth into millimetres."""
+
+    dataset: str
+    kind: Kind
+    scale: float = 1.0
+
+
+def image_kind(name: str, dataset: Member) -> Kind | None:
+    """`colour` for (T, H, W[, 1|3|4]) u8, `depth` for (T, H, W[, 1]) u16 or float; None for other arrays.
+
+    Sides under 8 px are no picture but small matrices, such as a pose a link.
+    """
+    shape = dataset.shape
+    if len(shape) not in (3, 4) or min(shape[1:3]) < _SMALLEST_SIDE_PX:
+        return None
+    channels = shape[3] if len(shape) == 4 else 1
+    if dataset.dtype == np.uint8 and channels in (1, 3, 4):
+        return "colour"
+    named = len(shape) == 4 or "depth" in name.lower() or "distance" in name.lower()
+    return "depth" if channels == 1 and named and (dataset.dtype == np.uint16 or dataset.dtype.kind == "f") else None
+
+
+def hash_images(camera: Member) -> str:
+    """xxh3-128 of the frames' stored pixels in order, as 32 hex digits, a slab at a time."""
+    digest = xxhash.xxh3_128(f"{camera.shape[1:]}{camera.dtype.str}".encode())
+    offset = camera.contiguous_at()
+    if offset is not None:  # plain bytes: many times cheaper to read as such than as a selection
+        with Path(camera.dataset.file.filename).open("rb", buffering=0) as file:
+            file.seek(offset)
+            slab, left = memoryview(bytearray(_SLAB_BYTES)), camera.nbytes
+            while left and (got := file.readinto(slab[: min(left, _SLAB_BYTES)])):
+                digest.update(slab[:got])
+                left -= got
+        return digest.hexdigest()
+    rows = max(1, 32 * _SLAB_BYTES * camera.shape[0] // max(1, camera.nbytes))
+    for start in range(0, camera.shape[0], rows):
+        digest.update(np.ascontiguousarray(camera.dataset[start : start + rows]).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def depth_mm(pixels: NDArray[np.generic], scale: float) -> NDArray[np.uint16]:
+    """Depth as whole millimetres; not finite, negative and beyond 65.535 m read 0, "no measurement"."""
+    scaled = np.round(np.asarray(pixels, np.float64) * scale)
+    good = np.isfinite(scaled) & (scaled >= 0) & (scaled <= 65535)
+    return np.where(good, scaled, 0).astype(np.uint16)
+
+
+def encode_images(dataset: h5py.Dataset, place: CameraPlace, indices: Sequence[int]) -> list[bytes]:
+    """The asked frames as PNG; each is read once and only itself."""
+    made: dict[int, bytes] = {}
+    for index in sorted(set(indices)):
+        pixels = dataset[index]
+        if place.kind == "depth":
+            pixels = pixels.reshape(pixels.shape[:2])
+            pixels = pixels if pixels.dtype == np.uint16 else depth_mm(pixels, place.scale)
+        made[index] = encode_png(pixels)
+    return [made[index] for index in indices]
