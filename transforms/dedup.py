@@ -33,7 +33,7 @@ class DedupParams:
 
     A pair of Jaccard J meets with probability 1 - (1 - J^rows)^bands: at 32 x 4, 0.9998 for J = 0.7. Two texts are the
     same from `instruction_jaccard`, where both are there. In a bucket of more than `max_bucket` documents not all
-    pairs are compared, but a star of stars. `partitions` bound the memory of one group of buckets, `block_episodes`
+    pairs are compared, but a star of stars. `partitions` bound the memory of one group of buckets, `block_bytes`
     that of one call of the kernel.
     """
 
@@ -44,7 +44,7 @@ class DedupParams:
     seed: int = 1
     max_bucket: int = 64
     partitions: int = 16
-    block_episodes: int = 4096
+    block_bytes: int = 8 << 20
     device: Device = "cpu"
     gpus: float | None = None
 
@@ -52,7 +52,7 @@ class DedupParams:
         for name in ("trajectory_jaccard", "instruction_jaccard"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"dedup.{name} is {getattr(self, name)}; need 0 < {name} <= 1")
-        for name, least in (("bands", 1), ("rows", 1), ("max_bucket", 2), ("partitions", 1), ("block_episodes", 1)):
+        for name, least in (("bands", 1), ("rows", 1), ("max_bucket", 2), ("partitions", 1), ("block_bytes", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"dedup.{name} is {getattr(self, name)}; need at least {least}")
 
@@ -168,6 +168,7 @@ class _Verify(beam.DoFn):
         self._params = params
         self._candidates = Metrics.counter("demosift", "dedup.candidates")
         self._verified = Metrics.counter("demosift", "dedup.verified")
+        self._relabelled = Metrics.counter("demosift", "dedup.relabelled")
 
     def process(self, row: tuple[str, dict]) -> Iterator[DuplicateEdge]:
         for document in row[1]["document"]:
@@ -176,6 +177,7 @@ class _Verify(beam.DoFn):
                 edge = verify(document, other, self._params)
                 if edge is not None:
                     self._verified.inc()
+                    self._relabelled.inc(int(edge.relabelled))
                     yield edge
 
 
@@ -212,7 +214,11 @@ class CompareTrajectories(beam.PTransform):
             | "TakeMoving" >> beam.Filter(lambda f: bool(f.trajectory_shingles))
             | "TakeShingles" >> beam.Map(lambda f: (f.episode_id, f.trajectory_shingles))
             | "CollectBlocks"
-            >> beam.BatchElements(min_batch_size=params.block_episodes, max_batch_size=params.block_episodes)
+            >> beam.BatchElements(
+                min_batch_size=params.block_bytes,
+                max_batch_size=params.block_bytes,
+                element_size_fn=lambda document: len(document[1]),
+            )
             | "PackBlocks" >> beam.Map(pack).with_output_types(DocumentBlock)
             | "SignBlocks" >> infer
             | "CutBands" >> beam.FlatMap(_bands_of, params).with_output_types(tuple[int, bytes])

@@ -47,13 +47,13 @@ class FingerprintParams:
     """
 
     joint_step_rad: float = 0.05
-    position_step_m: float = 0.02
-    rotation_step: float = 0.1
+    position_step_m: float = 0.01
+    rotation_step: float = 0.05
     relative_step: float = 0.1
     scale: float = 0.2
     hysteresis: float = 0.25
     context: int = 2
-    min_shingles: int = 16
+    min_shingles: int = 12
 
     def __post_init__(self) -> None:
         for name in ("joint_step_rad", "position_step_m", "rotation_step", "relative_step", "scale"):

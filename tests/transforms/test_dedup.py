@@ -53,8 +53,8 @@ def check(found: list[Fingerprint], params: DedupParams, expected: list[Duplicat
 def corpora(draw):
     """Episodes around a few motions: the base with a few shingles exchanged, some of one content, several texts."""
     found = []
-    for index in range(draw(st.integers(0, 12))):
-        base = draw(st.integers(0, 2)) * 1000
+    for index in range(draw(st.integers(0, 30))):
+        base = draw(st.integers(0, 7)) * 1000
         replaced = draw(st.sets(st.integers(0, 39), max_size=8))
         numbers = [base + n if n not in replaced else 10_000 * (index + 1) + n for n in range(40)]
         if draw(st.integers(0, 9)) == 0:
@@ -70,10 +70,10 @@ def corpora(draw):
     return draw(st.permutations(found))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(corpora())
 def test_clusters_are_those_of_brute_force_for_any_order(found):
-    params = DedupParams(bands=128, rows=2, block_episodes=3)
+    params = DedupParams(bands=128, rows=2, block_bytes=1000)
     check(found, params, brute_force(found, params))
 
 
@@ -87,7 +87,7 @@ def test_two_workers_and_other_partitions_give_the_same_clusters():
     params = DedupParams()
     expected = brute_force(found, params)
     assert len(expected) == 20
-    check(found[::-1], DedupParams(partitions=3, block_episodes=7), expected, workers=2)
+    check(found[::-1], DedupParams(partitions=3, block_bytes=5000), expected, workers=2)
 
 
 def test_the_same_text_alone_links_nothing():
@@ -155,5 +155,7 @@ def test_errors_name_what_is_wrong():
         content_key(Fingerprint("a", "", ""))
     with pytest.raises(ValueError, match=r"dedup.trajectory_jaccard is 0; need 0 < trajectory_jaccard <= 1"):
         DedupParams(trajectory_jaccard=0)
+    with pytest.raises(ValueError, match=r"dedup.block_bytes is 0; need at least 1"):
+        DedupParams(block_bytes=0)
     with pytest.raises(ValueError, match=r"dedup.max_bucket is 1; need at least 2"):
         DedupParams(max_bucket=1)

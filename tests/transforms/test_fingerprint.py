@@ -117,8 +117,8 @@ def test_a_quaternion_and_its_negative_are_one_pose():
     rows = np.array([[0.1, 0.2, 0.3, *quaternion], [0.1, 0.2, 0.3, *-quaternion]])
     cells = pose_cells(rows, PARAMS)
     assert np.array_equal(cells[0], cells[1])
-    assert cells[0, :3] == pytest.approx([5.0, 10.0, 15.0])  # of 2 cm
-    assert cells[0, 3:5] == pytest.approx([np.cos(0.8) / 0.1, np.sin(0.8) / 0.1])  # a turn of 0.8 rad about z
+    assert cells[0, :3] == pytest.approx([10.0, 20.0, 30.0])  # of 1 cm
+    assert cells[0, 3:5] == pytest.approx([np.cos(0.8) / 0.05, np.sin(0.8) / 0.05])  # a turn of 0.8 rad about z
 
 
 def test_text_is_compared_by_words_and_word_pairs():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from transforms.episode import Finding
 from transforms.evidence import Decision, DuplicateCluster, DuplicateEdge, Evidence, Fingerprint
+from transforms.representatives import choose
 from transforms.select import (
     DEFAULT_RULES,
     GuardrailExceeded,
@@ -21,10 +22,10 @@ from transforms.select import (
     SelectParams,
     bound_component,
     bound_removed,
-    choose,
     decide,
     standing,
 )
+from transforms.union_find import components
 
 
 def evidence(name: str, *findings: Finding, text: str = "pick", source: str = "s", status: str = "matched") -> Evidence:
@@ -164,7 +165,7 @@ def select(pipeline: Pipeline, rows: list, clusters: list, params: SelectParams)
 @st.composite
 def situations(draw):
     """Episodes of two sources, some failing, with random verified edges among them cut into components."""
-    count = draw(st.integers(1, 10))
+    count = draw(st.integers(1, 18))
     rows = [
         evidence(
             f"{source}/{i:02d}",
@@ -176,15 +177,13 @@ def situations(draw):
         for source in [draw(st.sampled_from("st"))]
     ]
     names = sorted(row.episode_id for row in rows)
-    edges = [near(a, b, 0.9, draw(st.booleans())) for a, b in combinations(names, 2) if draw(st.integers(0, 3)) == 0]
-    from transforms.union_find import components
-
+    edges = [near(a, b, 0.9, draw(st.booleans())) for a, b in combinations(names, 2) if draw(st.integers(0, 5)) == 0]
     roots = components((e.a, e.b) for e in edges)
     clusters = [cluster(*(e for e in edges if roots[e.a] == r)) for r in sorted(set(roots.values()))]
     return draw(st.permutations(rows)), draw(st.permutations(clusters))
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(situations())
 def test_exactly_one_decision_for_each_evidence(situation):
     rows, clusters = situation

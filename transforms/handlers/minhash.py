@@ -31,9 +31,11 @@ class DocumentBlock:
 
 def pack(documents: Iterable[tuple[str, bytes]]) -> DocumentBlock:
     """(id, shingles as uint64 bytes) of many documents as one block."""
-    ids, bodies = zip(*documents, strict=True)
-    offsets = np.cumsum([0, *(len(body) // 8 for body in bodies)])
-    return DocumentBlock(tuple(ids), b"".join(bodies), tuple(offsets.tolist()))
+    held = list(documents)
+    offsets = np.cumsum([0, *(len(body) // 8 for _, body in held)])
+    return DocumentBlock(
+        tuple(name for name, _ in held), b"".join(body for _, body in held), tuple(offsets.astype(int).tolist())
+    )
 
 
 class MinHasher:

@@ -10,7 +10,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from transforms.handlers.minhash import DocumentBlock, MinHashHandler, pack
+from transforms.handlers.minhash import DocumentBlock, MinHasher, MinHashHandler, pack
 from transforms.minhash import permutations, signatures
 
 DOCUMENTS = [("a", np.array([5, 6, 7], "<u8").tobytes()), ("b", np.array([6], "<u8").tobytes())]
@@ -19,6 +19,8 @@ DOCUMENTS = [("a", np.array([5, 6, 7], "<u8").tobytes()), ("b", np.array([6], "<
 def test_pack_lays_documents_side_by_side():
     block = pack(DOCUMENTS)
     assert block == DocumentBlock(("a", "b"), np.array([5, 6, 7, 6], "<u8").tobytes(), (0, 3, 4))
+    assert pack([]) == DocumentBlock((), b"", (0,))
+    assert MinHasher(permutations(4, 1), "cpu").sign(pack([])).shape == (0, 4)
     assert MinHashHandler(4, 1).get_num_bytes([block, block]) == 64
     assert MinHashHandler(4, 1).share_model_across_processes() is False
 
