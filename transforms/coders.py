@@ -110,7 +110,9 @@ def _head_decoder() -> msgspec.json.Decoder[tuple[list[str], msgspec.Raw]]:
     return msgspec.json.Decoder(tuple[list[str], msgspec.Raw])
 
 
-class _ArrowCoder(beam.coders.Coder):
+class ArrowCoder(beam.coders.Coder):
+    """Deterministic coder of one dataclass: subclass it, set `kind` and register it beside the dataclass."""
+
     kind: type[Any]
 
     def encode(self, value: Any) -> bytes:
@@ -126,61 +128,61 @@ class _ArrowCoder(beam.coders.Coder):
         return self.kind
 
 
-class RecordingRefCoder(_ArrowCoder):
+class RecordingRefCoder(ArrowCoder):
     """Coder of planned inputs."""
 
     kind = RecordingRef
 
 
-class RecordingCoder(_ArrowCoder):
+class RecordingCoder(ArrowCoder):
     """Coder of uncut recordings."""
 
     kind = Recording
 
 
-class EpisodeCoder(_ArrowCoder):
+class EpisodeCoder(ArrowCoder):
     """Coder of cut episodes."""
 
     kind = Episode
 
 
-class DeadLetterCoder(_ArrowCoder):
+class DeadLetterCoder(ArrowCoder):
     """Coder of inputs that left the graph early."""
 
     kind = DeadLetter
 
 
-class EvidenceCoder(_ArrowCoder):
+class EvidenceCoder(ArrowCoder):
     """Coder of what was measured of an episode."""
 
     kind = Evidence
 
 
-class FingerprintCoder(_ArrowCoder):
+class FingerprintCoder(ArrowCoder):
     """Coder of what deduplication sees."""
 
     kind = Fingerprint
 
 
-class DuplicateEdgeCoder(_ArrowCoder):
+class DuplicateEdgeCoder(ArrowCoder):
     """Coder of verified pairs."""
 
     kind = DuplicateEdge
 
 
-class DuplicateClusterCoder(_ArrowCoder):
+class DuplicateClusterCoder(ArrowCoder):
     """Coder of components of verified pairs."""
 
     kind = DuplicateCluster
 
 
-class DecisionCoder(_ArrowCoder):
+class DecisionCoder(ArrowCoder):
     """Coder of outcomes."""
 
     kind = Decision
 
 
-class LedgerRowCoder(_ArrowCoder):
+class LedgerRowCoder(ArrowCoder):
     """Coder of the ledger."""
 
     kind = LedgerRow

@@ -34,13 +34,17 @@ class VideoRef(msgspec.Struct, frozen=True, tag="video"):
 
 
 class ImageRef(msgspec.Struct, frozen=True, tag="images"):
-    """A camera's images inside a container file: `place` is what the format's reader needs to find them."""
+    """A camera's images inside a container file: `place` is what the format's reader needs to find them.
+
+    `n_bytes` is the size of all of them as stored, 0 where it is unknown; it only steers how much goes in one file.
+    """
 
     uri: str
     place: str
     count: int
     content_hash: str = ""
     depth: bool = False
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""Writes one table file as it streams in, in either format, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from transforms.output_files import OUT, PartReport
+
+Compression = Literal["zstd", "lz4", "snappy", "none"]
+_LEVELS = {"zstd": range(1, 23), "lz4": range(1, 13)}
+_GROUP_BYTES = 64 << 20
+"""A row group is closed at this size too, so that rows with images bound the memory of writer and reader."""
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class SinkParams:
+    """Format of the output's tables. A part is closed before its episodes exceed `part_target_mb` uncompressed."""
+
+    format: Literal["parquet", "arrow"] = "parquet"
+    compression: Compression = "zstd"
+    compression_level: int | None = None
+    row_group_rows: int = 4096
+    part_target_mb: float = 256.0
+    ledger_part_rows: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if self.format == "arrow" and self.compression == "snappy":
+            raise ValueError("sink.compression snappy does not exist in Arrow IPC files; use zstd, lz4 or none")
+        levels = _LEVELS.get(self.compression)
+        if self.compression_level is not None and levels is None:
+            raise ValueError(
+                f"sink.compression_level is {self.compression_level}, but {self.compression} has no levels"
+            )
+        if self.compression_level is not None and levels is not None and self.compression_level not in levels:
+            allowed = f"{self.compression} takes {levels[0]} to {levels[-1]}"
+            raise ValueError(f"sink.compression_level is {self.compression_level}; {allowed}")
+        for name in ("row_group_rows", "part_target_mb", "ledger_part_rows"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"sink.{name} is {getattr(self, name)}; need a positive number")
+
+    @property
+    def extension(self) -> str:
+        """File name ending of the format."""
+        return self.format
+
+
+class _TableWriter(Protocol):
+    def write_table(self, table: pa.Table) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PartWriter:
+    """Collects rows into row groups; a row group may span episodes, so that short episodes do not make small ones."""
+
+    def __init__(self, writer: _TableWriter, schema: pa.Schema, params: SinkParams) -> None:
+        self._writer = writer
+        self._schema = schema
+        self._limit = params.row_group_rows
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = 0
+        self._pending_bytes = 0
+        self.rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows of the part's schema."""
+        self.rows += batch.num_rows
+        while batch.num_rows:
+            piece = batch.slice(0, self._limit - self._pending_rows)
+            self._pending.append(piece)
+            self._pending_rows += piece.num_rows
+            self._pending_bytes += piece.nbytes
+            batch = batch.slice(piece.num_rows)
+            if self._pending_rows >= self._limit or self._pending_bytes >= _GROUP_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Close the row group."""
+        if self._pending:
+            self._writer.write_table(pa.Table.from_batches(self._pending, self._schema).combine_chunks())
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+
+
+class _ParquetTables:
+    def __init__(self, path: Path, schema: pa.Schema, params: SinkParams) -> None:
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression=params.compression,
+            compression_level=params.compression_level,
+            use_dictionary=dictionary_columns(schema),
+            write_statistics=True,
+            version="2.6",
+        )
+
+    def write_table(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _ArrowTables:
+    def __init__(self, path: Path, schema: pa.Schema, params: SinkParams) -> None:
+        codec = None if params.compression == "none" else pa.Codec(params.compression, params.compression_level)
+        self._writer = pa.ipc.new_file(path, schema, options=pa.ipc.IpcWriteOptions(compression=codec))
+
+    def write_table(self, table: pa.Table) -> None:
+        self._writer.write_table(table, max_chunksize=max(table.num_rows, 1))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def dictionary_columns(schema: pa.Schema) -> list[str]:
+    """Top-level text, flag and integer columns: a dictionary of floats or images only costs space and time."""
+    tests = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer)
+    return [field.name for field in schema if any(test(field.type) for test in tests)]
+
+
+@contextmanager
+def open_part(
+    staging: Path, path: str, schema: pa.Schema, params: SinkParams, source: str
+) -> Iterator[tuple[PartWriter, list[PartReport]]]:
+    """A writer of `staging/out/path`; file and report appear, whole, when the context ends well."""
+    reports: list[PartReport] = []
+    temporary = temporary_file(staging)
+    try:
+        tables: _TableWriter = (_ParquetTables if params.format == "parquet" else _ArrowTables)(
+            temporary, schema, params
+        )
+        writer = PartWriter(tables, schema, params)
+        yield writer, reports
+        writer.flush()
+        tables.close()
+        reports.append(PartReport(path, writer.rows, temporary.stat().st_size, file_hash(temporary), source))
+        put_in_place(temporary, staging / OUT / path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def temporary_file(staging: Path) -> Path:
+    """A new name in the staging area that no other attempt uses."""
+    folder = staging / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / uuid.uuid4().hex
+
+
+def put_in_place(temporary: Path, final: Path) -> None:
+    """Give a finished file its name; an earlier attempt's equal file is replaced."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(temporary, final)  # noqa: PTH105
+
+
+def file_hash(path: Path) -> str:
+    """xxh3-128 of a file's bytes, read in pieces."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return str(digest.hexdigest())
