@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
+from msgspec.structs import replace as narrowed
 from numpy.typing import NDArray
 
 from transforms.arrays import times_ns
@@ -60,7 +61,7 @@ def camera_track(episode: Episode, camera: str, read_images: ReadImages) -> Came
     wanted = np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False), np.int64)
     unique = np.unique(wanted[present])
     if isinstance(ref, VideoRef):
-        stats = shared_decoder().video_stats(replace(ref, start_ns=int(unique[0]), end_ns=int(unique[-1])))
+        stats = shared_decoder().video_stats(narrowed(ref, start_ns=int(unique[0]), end_ns=int(unique[-1])))
         if not len(stats.pts_ns):
             return f"{camera}: the window of {ref.uri} holds no frame"
         place = _nearest(stats.pts_ns, wanted)
@@ -113,7 +114,7 @@ def light_findings(track: CameraTrack, times: Times | None, params: FrameParams)
 
 
 def repeated_finding(track: CameraTrack, nothing: Flags) -> Finding:
-    """`frames.repeated`: share of the shown frames that equal the one before, as a camera slower than its video gives."""
+    """`frames.repeated`: share of the shown frames that equal the one before: a camera slower than its video."""
     used = np.unique(track.place[(track.place > 0) & ~nothing])
     share = float(track.stats.identical[used].mean()) if len(used) else 0.0
     return measured(NAME, "frames.repeated", share, "fraction", detail=track.name)

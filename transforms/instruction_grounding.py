@@ -1,4 +1,4 @@
-"""InstructionGroundingStage: which utterance an episode answers, and whether the gripper's movement contradicts its verb."""
+"""InstructionGroundingStage: which utterance an episode answers, and whether its gripper contradicts the verb."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONSISTENCY = "grounding.verb_consistency"
 Status = Literal["matched", "mismatch", "generic", "missing"]
 
 GENERIC = (
-    r"(do|perform|execute|complete|finish|run) (the |a |an |some )?(thing|task|job|action|demo|episode|something|anything)s?",
+    r"(do|perform|execute|complete|finish|run) (the |an? |some )?((some|any)?thing|task|job|action|demo|episode)s?",
     r"do some ?thing",
     r"(some|any)thing",
     r"(task|test|testing|demo|episode|trial|debug|sample|example|recording|dummy)[ _-]*\d*",
@@ -30,10 +30,15 @@ GENERIC = (
     r"(teleoperat\w*|teleop|move( the)? (robot|arm))",
 )
 STOPWORDS = frozenset(
-    ["a", "an", "the", "some", "any", "this", "that", "these", "those", "it", "its", "to", "of", "in", "on", "at", "into", "onto", "from", "with", "and", "then", "or", "please", "now", "your", "do", "does", "did", "thing", "things", "something", "anything", "task", "tasks", "job", "robot", "you", "is", "are", "be"]
+    (
+        *("a", "an", "the", "some", "any", "this", "that", "these", "those", "it", "its", "you", "your", "robot"),
+        *("to", "of", "in", "on", "at", "into", "onto", "from", "with", "and", "then", "or", "please", "now"),
+        *("do", "does", "did", "is", "are", "be", "thing", "things", "something", "anything", "task", "tasks", "job"),
+    )
 )
-GRASP = frozenset(("pick", "grasp", "grab", "lift", "take"))
+GRASP = frozenset(("pick", "grasp", "grab"))
 RELEASE = frozenset(("place", "put", "stack", "release", "drop"))
+_VERBS = re.compile(r"(?:^|[,.;:]\s*|\b(?:and|then|to|please)\s+)([a-z]+)")
 _OPEN_GRIPPER = re.compile(r"\bopen(s|ing)?( up)?( the| your| its)? (gripper|hand|fingers|jaws?)\b")
 _CLOSE_GRIPPER = re.compile(r"\bclos(e|es|ing)( the| your| its)? (gripper|hand|fingers|jaws?)\b")
 
@@ -49,7 +54,7 @@ class InstructionGroundingParams:
 
     max_gap_s: float = 10.0
     generic_patterns: tuple[str, ...] = GENERIC
-    min_content_words: int = 1
+    min_content_words: int = 2
     min_duration_s: float = 3.0
     gripper_change: float = 0.1
 
@@ -139,11 +144,12 @@ def _before(
 def contradiction(text: str, opening: Floats, commanded: Floats | None, change: float) -> tuple[bool, str] | str:
     """Whether the gripper contradicts the verb, and how; where the verb or the movement tells nothing, the reason.
 
-    opening, commanded: (T,) 0 closed to 1 open, finite. Only verbs that no robot with a gripper fulfils without it are judged: an
-    episode that starts closed may be in the middle of its deed, so it contradicts nothing but an order to the gripper.
+    opening, commanded: (T,) 0 closed to 1 open, finite. Only verbs that need the gripper are judged, where a clause
+    begins with them. An episode that starts closed may be in the middle of its deed, and contradicts only an order to
+    the gripper itself.
     """
     lower = nfc(text).lower()
-    words = set(re.findall(r"[a-z]+", lower))
+    words = set(_VERBS.findall(lower))
     fell = float((np.maximum.accumulate(opening) - opening).max()) >= change
     rose = float((opening - np.minimum.accumulate(opening)).max()) >= change
     closes = fell or float(opening.min()) < 0.5 or (commanded is not None and float(commanded.min()) < 0.5)

@@ -109,7 +109,10 @@ def _angular_speed(quaternion: Floats, linear: Floats, times: np.ndarray) -> Flo
 
 def _change_share(raw: Floats) -> Floats:
     """(T,) largest change of any element into each step, as a share of that element's range; NaN at step 0."""
-    low, high = np.nanmin(np.where(np.isfinite(raw), raw, np.nan), axis=0), np.nanmax(raw, axis=0)
+    finite = np.isfinite(raw)
+    low = np.where(finite, raw, np.inf).min(axis=0)
+    high = np.where(finite, raw, -np.inf).max(axis=0)
+    raw = np.where(finite, raw, np.nan)
     moving = high > low
     share = np.full(len(raw), np.nan)
     share[1:] = 0.0
