@@ -113,6 +113,11 @@ def light_findings(track: CameraTrack, times: Times | None, params: FrameParams)
     return found, black | blank
 
 
+def is_placeholder(track: CameraTrack) -> bool:
+    """True where every frame is one and the same flat colour: datasets fill the slot of an absent camera so."""
+    return not track.depth and not track.stats.std_luma.any() and float(np.ptp(track.stats.mean_luma)) == 0.0
+
+
 def repeated_finding(track: CameraTrack, nothing: Flags) -> Finding:
     """`frames.repeated`: share of the shown frames that equal the one before: a camera slower than its video."""
     used = np.unique(track.place[(track.place > 0) & ~nothing])
@@ -156,6 +161,12 @@ def frame_findings(
         missing = track.place < 0
         detail = f"{camera}: {int(missing.sum())} of {len(missing)} steps"
         found.append(measured(NAME, "frames.missing", missing.mean(), "fraction", longest_run(missing), times, detail))
+        if is_placeholder(track):
+            reason = f"{camera}: every frame is one flat colour, luma {track.stats.mean_luma[0]:.3g}"
+            found.append(measured(NAME, "frames.placeholder", 1.0, "1", detail=reason))
+            found += [not_run(NAME, check, reason) for check in CHECKS]
+            continue
+        found.append(measured(NAME, "frames.placeholder", 0.0, "1", detail=camera))
         if track.depth:
             reason = f"{camera}: depth has no luma"
             found += [not_run(NAME, check, reason) for check in CHECKS[:3]]

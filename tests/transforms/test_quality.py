@@ -205,6 +205,13 @@ def test_black_blank_clipped_and_missing_frames_are_told_apart() -> None:
     assert found["frames.missing"].detail == "cam: 2 of 20 steps"
 
 
+def test_a_camera_of_one_flat_colour_throughout_is_a_placeholder() -> None:
+    found = cameras([np.zeros((64, 64, 3), np.uint8)] * 10, moving(10))
+    assert found["frames.placeholder"].value == 1.0
+    assert found["frames.black"].status == found["frames.frozen"].status == "not_run"
+    assert cameras([scene(i) for i in range(10)], moving(10))["frames.placeholder"].value == 0.0
+
+
 def test_a_camera_without_frames_is_missing_not_black() -> None:
     found = cameras([], moving(5), [None] * 5)
     assert found["frames.missing"].value == 1.0
