@@ -66,3 +66,8 @@ def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.Record
     if index < 0:
         return batch.append_column(name, column)
     return batch.set_column(index, name, column)
+
+
+def rounded(value: float) -> float | None:
+    """A measurement as findings carry it: 9 significant digits, None where it is not finite."""
+    return float(f"{value:.9g}") if np.isfinite(value) else None

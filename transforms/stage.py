@@ -89,19 +89,21 @@ class _Guard(beam.DoFn):
             letter = DeadLetter(self._stage.name, *identify(element), "stage_failed", detail, traceback.format_exc())
             yield beam.pvalue.TaggedOutput(DEAD, letter)
             return
-        self._out.inc(len(results))
+        self._out.inc(sum(not isinstance(result, beam.pvalue.TaggedOutput) for result in results))
         yield from results
 
 
 class EpisodeStage(beam.PTransform):
     """A stage: override `process_element`, and `setup`/`teardown` where something must be opened.
 
-    `name` appears in findings, counters and the ledger. `output` is the element type that comes out. A failed
-    element goes to the ErrorHandler given by `with_error_handler`, as a `DeadLetter`; without one, it raises.
+    `name` appears in findings, counters and the ledger. `output` is the element type that comes out, `tags` names
+    further outputs, which a stage yields as `TaggedOutput` and hands on from an `expand` of its own. A failed element
+    goes to the ErrorHandler given by `with_error_handler`, as a `DeadLetter`; without one, it raises.
     """
 
     name: str
     output: type[Any] = Episode
+    tags: tuple[tuple[str, type[Any]], ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,15 +132,21 @@ class EpisodeStage(beam.PTransform):
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_handler"}
 
-    def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
+    def run(self, elements: beam.PCollection[Any]) -> dict[str, beam.PCollection[Any]]:
+        """The outputs by tag: `main`, and those of `tags`; failures go to the error handler."""
         guard = beam.ParDo(_Guard(self, self._handler is not None, self._fail_fast))
         results = elements | f"Run{type(self).__name__}" >> guard.with_output_types(self.output).with_outputs(
-            DEAD, main="main"
+            DEAD, *(tag for tag, _ in self.tags), main="main"
         )
         if self._handler is not None:
             dead = results[DEAD]
             dead.element_type = DeadLetter
             self._handler.add_error_pcollection(dead)
-        main = results.main
-        main.element_type = self.output
-        return main
+        outputs: dict[str, beam.PCollection[Any]] = {}
+        for tag, kind in (("main", self.output), *self.tags):
+            outputs[tag] = results[tag]
+            outputs[tag].element_type = kind
+        return outputs
+
+    def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        return self.run(elements)["main"]
