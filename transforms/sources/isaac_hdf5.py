@@ -1,4 +1,9 @@
-"""Isaac Lab recorder and robomimic HDF5: `data/demo_N` groups, one an episode, many a file."""
+"""Isaac Lab recorder and robomimic HDF5: `data/demo_N` groups, one an episode, many a file.
+
+The recorder writes `obs` and `actions` before the step and `states/*` after it (isaaclab/envs/mdp/recorders:
+PostStepStatesRecorder), so row t of a state is what action t led to. Here each state goes to the step at which it
+holds: `initial_state`, then the stored rows; the last one becomes the attribute `final_state.*`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +31,7 @@ __all__ = ["detect", "plan", "read", "read_images"]
 
 _RENAMED = {"actions": ACTION, "rewards": REWARD}
 _BESIDE_STEPS = "initial_state/"
+_AFTER_STEP = "states/"
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,7 @@ def _read_demo(
     findings = list(_sample_findings(file[group], count))
     if "actions" not in members:
         findings.append(Finding("load", "metadata.actions", None, detail="no dataset `actions`", status="not_run"))
+    late: list[str] = []
     for name, dataset in members.items():
         if not dataset.shape or name.startswith(_BESIDE_STEPS):
             values = dataset.read()
@@ -124,6 +131,15 @@ def _read_demo(
         kind = image_kind(name, dataset)
         if kind is None:
             column = _column(dataset, count)
+            if column is not None and name.startswith(_AFTER_STEP):
+                first = members.get(_BESIDE_STEPS + name.removeprefix(_AFTER_STEP))
+                if first is not None and first.shape == (1, *dataset.shape[1:]):
+                    attributes["final_state." + name.removeprefix(_AFTER_STEP).replace("/", ".")] = _json(
+                        column[-1].as_py()
+                    )
+                    column = _column_before_step(first, column)
+                else:
+                    late.append(name)
             if column is not None:
                 columns[column_name(name)] = column
             else:
@@ -139,7 +155,18 @@ def _read_demo(
             spot = CameraPlace(f"{group}/{name}", kind, scale)
             encoded = msgspec.json.encode(spot).decode()
             cameras[camera] = ImageRef(ref.uri, encoded, count, hash_images(dataset), kind == "depth")
+    if late:
+        detail = f"{', '.join(late[:5])} hold values after each step and have no initial_state; rows stay as stored"
+        findings.append(Finding("load", "metadata.initial_state", float(len(late)), "columns", detail=detail))
     return _Demo(columns, cameras, attributes, tuple(findings))
+
+
+def _column_before_step(first: Member, after: pa.Array) -> pa.Array:
+    """The values at each step, from that of step 0 (1, …) and those after each step (T, …)."""
+    start = _column(first, 1)
+    if start is None:
+        raise Unreadable("shape_changed", f"initial_state holds {first.dtype}, states hold {after.type}; record again")
+    return pa.concat_arrays([start.cast(after.type), after.slice(0, len(after) - 1)])
 
 
 def _sample_findings(demo: h5py.Group, count: int) -> Iterator[Finding]:
