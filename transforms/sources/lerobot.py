@@ -6,26 +6,34 @@ Layout: https://huggingface.co/docs/lerobot/lerobot-dataset-v3 and NVIDIA/Isaac-
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
-from transforms.arrays import times_ns
 from transforms.conventions import Embodiment, Source
 from transforms.episode import STEPS, VIDEO_STREAM, Finding, ImageRef, Recording, RecordingRef, VideoRef
-from transforms.schema import NEXT_REWARD, REWARD
-from transforms.sources.lerobot_columns import BOOKKEEPING, feature_findings, modality_findings, steps_of, success_of
+from transforms.sources.lerobot_columns import (
+    feature_findings,
+    merged,
+    modality_findings,
+    shaped,
+    steps_of,
+    success_of,
+)
 from transforms.sources.lerobot_episodes import Listed, Place
 from transforms.sources.lerobot_images import image_camera, read_images
-from transforms.sources.lerobot_meta import Info, load_info, load_modality, load_tasks
+from transforms.sources.lerobot_meta import Dataset, load_dataset
 from transforms.sources.lerobot_plan import FORMAT, finding, plan
-from transforms.sources.lerobot_tables import EPISODE, OpenTable, open_table, rows
+from transforms.sources.lerobot_tables import EPISODE, OpenTable, open_table, slices
 from transforms.sources.lerobot_tasks import instructions
 from transforms.sources.lerobot_videos import camera_of
 from transforms.stage import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
+PLACE = msgspec.json.Decoder(Place)
 
 
 def detect(path: Path) -> bool:
@@ -83,26 +91,58 @@ def length_findings(batch: pa.RecordBatch, listed: Listed) -> list[Finding]:
     return found
 
 
-def attributes_of(
-    info: Info, listed: Listed, others: dict[str, tuple[str, ...]], modality: str | None
-) -> dict[str, str]:
+def attributes_of(dataset: Dataset, listed: Listed, others: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """The data set's own words about the episode, each value as JSON."""
-    values: dict[str, object] = {
-        "codebase_version": info.codebase_version,
-        "robot_type": info.robot_type,
-        "fps": info.fps,
-        EPISODE: listed.episode,
-        "tasks": listed.tasks,
-        **dict(sorted(others.items())),
-        **{
-            f"features.{name}.names": feature.names
-            for name, feature in sorted(info.features.items())
-            if feature.dtype not in ("video", "image") and bytes(feature.names) != b"null"
-        },
-    }
-    encoded = {name: msgspec.json.encode(value).decode() for name, value in values.items() if value is not None}
-    encoded = {name: msgspec.json.format(text, indent=-1) for name, text in encoded.items()}
-    return encoded if modality is None else {**encoded, "modality": modality}
+    own = {EPISODE: listed.episode, "tasks": listed.tasks, **others}
+    return {**dataset.attributes, **{name: msgspec.json.encode(value).decode() for name, value in own.items()}}
+
+
+def schema_findings(dataset: Dataset, table: OpenTable, steps: pa.RecordBatch) -> tuple[Finding, ...]:
+    """Declared features against columns; the same for all episodes of a file whose vectors have the same widths."""
+    kinds = tuple(steps.schema.types)
+    found = table.notes.get((dataset, kinds))
+    if found is None:
+        about = feature_findings(table.schema, steps, dataset.info)
+        if dataset.modality is not None:
+            about += modality_findings(steps, dataset.info, dataset.modality)
+        found = table.notes[(dataset, kinds)] = tuple(about)
+    return found
+
+
+@dataclass
+class Views:
+    """Cameras of one episode as they are found."""
+
+    videos: dict[str, VideoRef | ImageRef] = field(default_factory=dict)
+    streams: dict[str, pa.RecordBatch] = field(default_factory=dict)
+    features: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def cameras_of(
+    dataset: Dataset, table: OpenTable, listed: Listed, ranges: Sequence[tuple[int, int]], steps: pa.RecordBatch
+) -> Views:
+    """Every declared camera, of videos and of images; the first frame belongs to the first row's time."""
+    views = Views()
+    if not dataset.pictures:
+        return views
+    root = Path(dataset.root)
+    stored = steps.column(0).drop_null()
+    origin_ns = int(stored[0].as_py()) if len(stored) else 0
+    for feature in dataset.cameras:
+        camera = camera_of(root, dataset.info, feature, listed, steps.num_rows, origin_ns)
+        views.findings += camera.findings
+        if camera.ref is not None and camera.frames is not None:
+            views.videos[camera.name] = camera.ref
+            views.streams[VIDEO_STREAM + camera.name] = camera.frames
+            views.features.append(feature)
+    for feature in dataset.image_cameras:
+        name, images, about = image_camera(root, table, feature, ranges)
+        views.findings += about
+        if images is not None:
+            views.videos[name] = images
+            views.features.append(feature)
+    return views
 
 
 def check_required(source: Source, place: str, present: set[str]) -> None:
@@ -118,52 +158,33 @@ def check_required(source: Source, place: str, present: set[str]) -> None:
 
 def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording:
     """One planned episode; raises Unreadable where its rows cannot be read or lack a required column."""
-    place = msgspec.json.decode(ref.place, type=Place)
-    root, listed = Path(place.root), place.listed
-    info = load_info(root)
-    table = open_table(root / listed.data)
+    place = PLACE.decode(ref.place)
+    listed = place.listed
+    dataset = load_dataset(ref.uri.removesuffix("/" + listed.data), place.digest)
+    info = dataset.info
+    table = open_table(ref.uri)
     ranges, found = episode_rows(table, listed, info.version)
-    pictures = {*info.named("image"), *info.named("video")}
+    pictures = dataset.pictures
     columns = [name for name in table.schema.names if name not in pictures]
-    batch = rows(table, ranges, columns)
-    steps, about_steps = steps_of(batch, info, embodiment, ref.recording_id)
-    found += [*length_findings(batch, listed), *about_steps, *feature_findings(table.schema, steps, info)]
-    utterances, others, about_tasks = instructions(batch, steps, load_tasks(root), listed.tasks)
+    parts = [part for start, stop in ranges for part in slices(table, start, stop, columns, shaped)]
+    batch = merged(parts, ref.recording_id)
+    steps, about_steps = steps_of(batch, info, embodiment)
+    found += [*length_findings(batch, listed), *about_steps, *schema_findings(dataset, table, steps)]
+    utterances, others, about_tasks = instructions(batch, steps, dataset.tasks, listed.tasks)
     found += about_tasks
-    modality = load_modality(root)
-    found += modality_findings(steps, info, modality[0]) if modality else []
-
-    times = times_ns(steps)
-    stored = steps.column(0).drop_null()
-    origin = int(times[0]) if times is not None else int(stored[0].as_py()) if len(stored) else 0
-    streams = {STEPS: steps}
-    videos: dict[str, VideoRef | ImageRef] = {}
-    features: set[str] = set()
-    for feature in info.named("video"):
-        camera = camera_of(root, info, feature, listed, steps.num_rows, origin)
-        found += camera.findings
-        if camera.ref is not None and camera.frames is not None:
-            videos[camera.name] = camera.ref
-            streams[VIDEO_STREAM + camera.name] = camera.frames
-            features.add(feature)
-    for feature in info.named("image"):
-        name, images, about_images = image_camera(root, table, feature, ranges)
-        found += about_images
-        if images is not None:
-            videos[name] = images
-            features.add(feature)
-    stored_names = {*steps.schema.names, *features, *(BOOKKEEPING & set(columns))}
-    check_required(source, ref.recording_id, stored_names | ({NEXT_REWARD} if REWARD in stored_names else set()))
+    views = cameras_of(dataset, table, listed, ranges, steps)
+    present = {*steps.schema.names, *columns, *views.features} if source.required else set()
+    check_required(source, ref.recording_id, present)
     return Recording(
         recording_id=ref.recording_id,
         source=ref.source,
         embodiment=source.embodiment,
         uri=ref.uri,
         format=FORMAT,
-        streams=streams,
-        videos=videos,
+        streams={STEPS: steps, **views.streams},
+        videos=views.videos,
         utterances=utterances,
-        attributes=attributes_of(info, listed, others, modality[1] if modality else None),
+        attributes=attributes_of(dataset, listed, others),
         success=success_of(steps),
-        findings=(*ref.findings, *found),
+        findings=(*ref.findings, *found, *views.findings),
     )

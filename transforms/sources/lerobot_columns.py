@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,7 @@ BOOKKEEPING = frozenset({"timestamp", "episode_index", "index", "task_index"})
 DEFAULTS = frozenset({*BOOKKEEPING, FRAME_INDEX})
 NEXT_SUCCESS = "next.success"
 MAX_SECONDS = 9e9
-OFFSET_S = 1e-6
+OFFSET_NS = 1000
 RATE_TOLERANCE = 0.01
 
 
@@ -65,78 +67,118 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(taken, width, mask=pa.array(~valid))
 
 
-def clock(batch: pa.RecordBatch, info: Info, embodiment: Embodiment) -> tuple[pa.Array, list[Finding]]:
-    """`timestamp_ns` = round(timestamp * 1e9), null where not finite; from the rate where none is stored."""
-    index = batch.schema.get_field_index("timestamp")
-    rate = embodiment.rate_hz or info.fps
-    if index < 0 or not pa.types.is_floating(batch.schema.field(index).type):
-        text = "no column of times" + (f"; index / {rate:g} Hz is used" if rate else "; no rate is declared either")
-        absent = [finding("timestamps.absent", 1, text)]
-        if not rate:
-            return pa.nulls(batch.num_rows, pa.int64()), absent
-        return pa.array(np.round(np.arange(batch.num_rows) / rate * 1e9).astype(np.int64)), absent
-    raw = batch.column(index)
-    seconds = np.asarray(raw.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-    good = np.isfinite(seconds) & (np.abs(seconds) < MAX_SECONDS)
-    times = np.round(np.where(good, seconds, 0.0) * 1e9).astype(np.int64)
-    return pa.array(times, mask=~good), clock_findings(seconds, good, info.fps)
+def _scalar(column: pa.Array, name: str) -> pa.Array:
+    """Lists of one value that stand for an index, a time, a flag or a reward, as plain values."""
+    plain = name in DEFAULTS or name.startswith(("next.", "annotation."))
+    if plain and pa.types.is_fixed_size_list(column.type) and column.type.list_size == 1:
+        return pc.list_element(column, 0)
+    return column
 
 
-def clock_findings(seconds: NDArray[np.float64], good: NDArray[np.bool_], fps: float | None) -> list[Finding]:
-    """What the stored times say against themselves and against info.json: `seconds` (T,) s, `good` (T,) usable."""
+def to_ns(seconds: pa.Array) -> pa.Array:
+    """(T,) float seconds as int64 ns, round(s * 1e9); null where that is no finite time."""
+    values = np.asarray(seconds.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    good = np.isfinite(values) & (np.abs(values) < MAX_SECONDS)
+    if good.all():
+        return pa.array(np.round(values * 1e9).astype(np.int64))
+    return pa.array(np.round(np.where(good, values, 0.0) * 1e9).astype(np.int64), mask=~good)
+
+
+def shaped(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A row group's columns as steps have them, so that an episode is a slice: clock, frame_index, the rest.
+
+    `next.reward` becomes `reward`; `next.done` keeps its name and is `is_terminal` too. Bookkeeping columns come last.
+    List columns whose rows differ in length stay lists: whether they change within an episode shows there.
+    """
+    columns: dict[str, pa.Array] = {}
+    last: dict[str, pa.Array] = {}
+    for name, stored in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column = _scalar(vectors(stored, name, ""), name)
+        except Unreadable:
+            column = stored
+        if name == "timestamp" and pa.types.is_floating(column.type):
+            columns[TIMESTAMP] = to_ns(column)
+        elif name in BOOKKEEPING:
+            last[name] = column
+        else:
+            columns[REWARD if name == NEXT_REWARD else name] = column
+            if name == NEXT_DONE and (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
+                columns[IS_TERMINAL] = column.cast(pa.bool_())
+    if FRAME_INDEX in columns and not pa.types.is_integer(columns[FRAME_INDEX].type):
+        del columns[FRAME_INDEX]
+    first = {name: columns.pop(name) for name in (TIMESTAMP, FRAME_INDEX) if name in columns}
+    return pa.RecordBatch.from_pydict({**first, **columns, **last})
+
+
+def merged(parts: Sequence[pa.RecordBatch], place: str) -> pa.RecordBatch:
+    """The shaped parts of one episode as one batch; a plain slice where there is one.
+
+    Raises Unreadable `shape_changed` where rows of a column differ in length, within a part or between two.
+    """
+    whole = []
+    for part in parts:
+        for at, kind in enumerate(part.schema.types):
+            if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                name = part.schema.names[at]
+                part = part.set_column(at, name, _scalar(vectors(part.column(at), name, place), name))
+        whole.append(part)
+    if len(whole) == 1:
+        return whole[0]
+    first = whole[0].schema.remove_metadata()
+    for part in whole[1:]:
+        for name, a, b in zip(first.names, first.types, part.schema.types, strict=True):
+            if a != b:
+                raise Unreadable(
+                    "shape_changed", f"{place}: column {name!r} is {a} at first and {b} later; rows need one shape"
+                )
+    return pa.Table.from_batches([part.cast(first) for part in whole]).combine_chunks().to_batches()[0]
+
+
+def steps_of(batch: pa.RecordBatch, info: Info, embodiment: Embodiment) -> tuple[pa.RecordBatch, list[Finding]]:
+    """The stream `steps` of one episode's shaped rows: clock and frame_index made where none is stored."""
+    names = batch.schema.names
+    steps = batch.select([name for name in names if name not in BOOKKEEPING])
     found = []
-    if not good.all():
-        text = f"first at row {int(np.flatnonzero(~good)[0])}"
-        found.append(finding("timestamps.missing", int((~good).sum()), text, "rows"))
-    if len(seconds) and good[0] and abs(seconds[0]) > OFFSET_S:
-        found.append(finding("timestamps.start_offset", float(seconds[0]), "the first step is not at 0", "s"))
-    steps = np.diff(seconds[good])
-    if fps and len(steps):
-        median = float(np.median(steps))
+    if TIMESTAMP not in names:
+        rate = embodiment.rate_hz or info.fps
+        text = "no column of times" + (f"; index / {rate:g} Hz is used" if rate else "; no rate is declared either")
+        found.append(finding("timestamps.absent", 1, text))
+        rows = np.arange(batch.num_rows)
+        times = pa.array(np.round(rows / rate * 1e9).astype(np.int64)) if rate else pa.nulls(len(rows), pa.int64())
+        steps = steps.add_column(0, TIMESTAMP, times)
+    else:
+        found += clock_findings(steps.column(0), info.fps)
+    if FRAME_INDEX not in names:
+        return steps.add_column(1, FRAME_INDEX, pa.array(np.arange(batch.num_rows, dtype=np.int64))), found
+    frames = integers(steps.column(1))
+    if frames[0] != 0 or not (frames[1:] - frames[:-1] == 1).all():
+        jumps = int((np.diff(frames, prepend=-1) != 1).sum())
+        found.append(finding("metadata.frame_index", jumps, "frame_index does not count 0, 1, 2, …", "rows"))
+    return steps, found
+
+
+def integers(column: pa.Array) -> NDArray[np.int64]:
+    """(T,) integers, -1 where null; a view where there is none."""
+    if column.null_count:
+        column = column.fill_null(-1)
+    return np.asarray(column.to_numpy(zero_copy_only=False)).astype(np.int64, copy=False)
+
+
+def clock_findings(times: pa.Array, fps: float | None) -> list[Finding]:
+    """What the stored times (T,) ns say against info.json: a first step not at 0, another rate."""
+    found = []
+    stored = times.drop_null() if times.null_count else times
+    values = stored.to_numpy()
+    if len(values) and abs(int(values[0])) > OFFSET_NS:
+        found.append(finding("timestamps.start_offset", int(values[0]) / 1e9, "the first step is not at 0", "s"))
+    if fps and len(values) > 1:
+        steps = values[1:] - values[:-1]
+        median = float(np.partition(steps, len(steps) // 2)[len(steps) // 2]) / 1e9
         if median <= 0 or abs(median * fps - 1) > RATE_TOLERANCE:
             text = f"info.json declares {fps:g} Hz; the median step is {median:.6g} s"
             found.append(finding("metadata.fps", 1 / median if median > 0 else None, text, "Hz"))
     return found
-
-
-def frame_index(batch: pa.RecordBatch) -> tuple[pa.Array, list[Finding]]:
-    """The stored frame_index, or 0..T-1 where there is none; steps by anything but one are a finding."""
-    index = batch.schema.get_field_index(FRAME_INDEX)
-    if index < 0 or not pa.types.is_integer(batch.schema.field(index).type):
-        return pa.array(np.arange(batch.num_rows, dtype=np.int64)), []
-    column = batch.column(index)
-    values = column.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    jumps = int((np.diff(values, prepend=-1) != 1).sum())
-    if not jumps:
-        return column, []
-    return column, [finding("metadata.frame_index", jumps, "frame_index does not count 0, 1, 2, …", "rows")]
-
-
-def steps_of(
-    batch: pa.RecordBatch, info: Info, embodiment: Embodiment, place: str
-) -> tuple[pa.RecordBatch, list[Finding]]:
-    """The stream `steps`: clock, frame_index, then every other column of the file but its bookkeeping.
-
-    `next.reward` becomes `reward`; `next.done` keeps its name and is `is_terminal` too.
-    """
-    times, found = clock(batch, info, embodiment)
-    frames, jumps = frame_index(batch)
-    columns: dict[str, pa.Array] = {TIMESTAMP: times, FRAME_INDEX: frames}
-    for name in batch.schema.names:
-        if name in DEFAULTS:
-            continue
-        column = scalars(vectors(batch.column(name), name, place), info, name)
-        columns[REWARD if name == NEXT_REWARD else name] = column
-        if name == NEXT_DONE and (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
-            columns[IS_TERMINAL] = column.cast(pa.bool_())
-    return pa.RecordBatch.from_pydict(columns), [*found, *jumps]
-
-
-def scalars(column: pa.Array, info: Info, name: str) -> pa.Array:
-    """Lists of one value that stand for a flag or a reward (`next.*`) as plain values."""
-    if name.startswith("next.") and pa.types.is_fixed_size_list(column.type) and column.type.list_size == 1:
-        return pc.list_element(column, 0)
-    return column
 
 
 def success_of(steps: pa.RecordBatch) -> bool | None:

@@ -39,9 +39,9 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What `read` needs of one planned episode."""
+    """What `read` needs of one planned episode, beside its data file; `digest` of the data set's metadata."""
 
-    root: str
+    digest: str
     listed: Listed
 
 

@@ -77,7 +77,7 @@ def image_camera(
 def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """Encoded images by their row within the episode, in the order asked; raises Unreadable, IndexError."""
     place = msgspec.json.decode(ref.place, type=ImagePlace)
-    table = open_table(Path(ref.uri))
+    table = open_table(ref.uri)
     ends = np.cumsum([stop - start for start, stop in place.ranges])
     images = []
     for index in indices:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import msgspec
 import pyarrow as pa
+import xxhash
 
 from transforms.sources.lerobot_tables import table_of
 from transforms.stage import Unreadable
@@ -155,16 +157,8 @@ def _decode(path: Path, data: bytes, kind: type[T]) -> T:
         raise Unreadable("corrupt", f"{path}: {error}; {len(data)} bytes; restore the file from its origin") from error
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return (0, -1)
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache(maxsize=8)
-def _info(root: Path, _stamp: tuple[int, int]) -> Info:
+def load_info(root: Path) -> Info:
+    """info.json; raises Unreadable."""
     path = root / "meta" / "info.json"
     info = _decode(path, read_bytes(path), Info)
     if not re.match(r"v?[23]\b", info.codebase_version.lower()):
@@ -176,23 +170,13 @@ def _info(root: Path, _stamp: tuple[int, int]) -> Info:
     return info
 
 
-def load_info(root: Path) -> Info:
-    """info.json, cached per worker while the file stays the same; raises Unreadable."""
-    return _info(root, _stamp(root / "meta" / "info.json"))
-
-
-@lru_cache(maxsize=8)
-def _modality(root: Path, stamp: tuple[int, int]) -> tuple[Modality, str] | None:
+def load_modality(root: Path) -> tuple[Modality, str] | None:
+    """modality.json and its text as one JSON line; None where there is none; raises Unreadable."""
     path = root / "meta" / "modality.json"
-    if stamp[1] < 0:
+    if not path.is_file():
         return None
     data = read_bytes(path)
     return _decode(path, data, Modality), msgspec.json.encode(msgspec.json.decode(data), order="sorted").decode()
-
-
-def load_modality(root: Path) -> tuple[Modality, str] | None:
-    """modality.json and its text as one JSON line; None where there is none; raises Unreadable."""
-    return _modality(root, _stamp(root / "meta" / "modality.json"))
 
 
 def lines(path: Path) -> Iterator[Any]:
@@ -205,18 +189,17 @@ def lines(path: Path) -> Iterator[Any]:
                 yield error
 
 
-@lru_cache(maxsize=8)
-def _tasks(root: Path, jsonl: tuple[int, int], parquet: tuple[int, int]) -> Mapping[int, str]:
-    if parquet[1] >= 0:
-        table = table_of(root / "meta" / "tasks.parquet")
-        texts = next(
-            (f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)), ""
-        )
+def load_tasks(root: Path) -> Mapping[int, str]:
+    """Task texts by index; empty where there is no table; raises Unreadable where it cannot be read."""
+    parquet = root / "meta" / "tasks.parquet"
+    if parquet.is_file():
+        table = table_of(parquet)
+        texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
         if not texts or "task_index" not in table.schema.names:
-            return {}
-        rows: Iterable[Any] = zip(table["task_index"].to_pylist(), table[texts].to_pylist(), strict=True)
+            raise Unreadable("corrupt", f"{parquet}: columns {table.schema.names}; need task_index and one of text")
+        rows: Iterable[Any] = zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True)
         return {i: text for i, text in rows if isinstance(i, int) and isinstance(text, str)}
-    if jsonl[1] < 0:
+    if not (root / "meta" / "tasks.jsonl").is_file():
         return {}
     entries = [row for row in lines(root / "meta" / "tasks.jsonl") if isinstance(row, dict)]
     return {
@@ -226,7 +209,64 @@ def _tasks(root: Path, jsonl: tuple[int, int], parquet: tuple[int, int]) -> Mapp
     }
 
 
-def load_tasks(root: Path) -> Mapping[int, str]:
-    """Task texts by index; empty where there is no table; raises Unreadable where it cannot be read."""
-    meta = root / "meta"
-    return _tasks(root, _stamp(meta / "tasks.jsonl"), _stamp(meta / "tasks.parquet"))
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What all episodes of a data set share; `attributes` are JSON; `broken` names metadata that cannot be read."""
+
+    root: str
+    info: Info
+    tasks: Mapping[int, str]
+    modality: Modality | None
+    attributes: Mapping[str, str]
+    broken: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    image_cameras: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> frozenset[str]:
+        return frozenset({*self.cameras, *self.image_cameras})
+
+
+def digest_of(root: Path) -> str:
+    """xxh3-64 of the metadata files that a Dataset is made of."""
+    digest = xxhash.xxh3_64()
+    for name in ("info.json", "tasks.jsonl", "tasks.parquet", "modality.json"):
+        path = root / "meta" / name
+        digest.update(name.encode() + (read_bytes(path) if path.is_file() else b""))
+    return digest.hexdigest()
+
+
+def _attributes(info: Info) -> dict[str, str]:
+    values: dict[str, Any] = {
+        "codebase_version": info.codebase_version,
+        "robot_type": info.robot_type,
+        "fps": info.fps,
+        **{
+            f"features.{name}.names": feature.names
+            for name, feature in sorted(info.features.items())
+            if feature.dtype not in ("video", "image") and bytes(feature.names) != b"null"
+        },
+    }
+    encoded = {name: msgspec.json.encode(value) for name, value in values.items() if value is not None}
+    return {name: msgspec.json.format(text, indent=-1).decode() for name, text in encoded.items()}
+
+
+@lru_cache(maxsize=8)
+def load_dataset(root: str, digest: str) -> Dataset:
+    """A data set's metadata, kept per worker; `digest` as it was when the data set was planned. Raises Unreadable."""
+    info = load_info(Path(root))
+    attributes = _attributes(info)
+    tasks: Mapping[int, str] = {}
+    modality: Modality | None = None
+    broken = []
+    try:
+        tasks = load_tasks(Path(root))
+    except Unreadable as error:
+        broken.append(error.problem.detail)
+    try:
+        if (found := load_modality(Path(root))) is not None:
+            modality, attributes["modality"] = found
+    except Unreadable as error:
+        broken.append(error.problem.detail)
+    videos, images = tuple(info.named("video")), tuple(info.named("image"))
+    return Dataset(root, info, tasks, modality, attributes, tuple(broken), videos, images)

@@ -17,7 +17,7 @@ from transforms.arrays import rounded
 from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
 from transforms.sources.lerobot_episodes import MAX_EPISODES, EpisodeList, Listed, Place, load_list
-from transforms.sources.lerobot_meta import DATA_PATH, Info, load_info, load_tasks
+from transforms.sources.lerobot_meta import DATA_PATH, Dataset, Info, digest_of, load_dataset
 from transforms.sources.lerobot_tables import episode_runs, parquet
 from transforms.stage import Unreadable
 
@@ -132,9 +132,10 @@ def _from_total(root: Path, info: Info) -> dict[int, Listed]:
     return {i: Listed(i, info.data_file(episode_chunk=info.chunk(i), episode_index=i)) for i in range(total)}
 
 
-def metadata_findings(root: Path, info: Info, listing: EpisodeList) -> tuple[Finding, ...]:
+def metadata_findings(dataset: Dataset, listing: EpisodeList) -> tuple[Finding, ...]:
     """Where info.json disagrees with the list of episodes: findings that concern the whole data set."""
-    found = []
+    info = dataset.info
+    found = [finding("metadata.unreadable", None, text) for text in dataset.broken]
     n = len(listing.episodes)
     if not listing.present:
         found.append(finding("metadata.episodes", None, "the data set has no list of episodes"))
@@ -160,14 +161,9 @@ def metadata_findings(root: Path, info: Info, listing: EpisodeList) -> tuple[Fin
         text = f"declared {info.total_videos}; {n} episodes x {len(cameras)} cameras make {n * len(cameras)}"
         found.append(finding("metadata.total_videos", info.total_videos, text))
     found += split_findings(info, n)
-    try:
-        tasks = len(load_tasks(root))
-        if info.total_tasks is not None and info.total_tasks != tasks:
-            found.append(
-                finding("metadata.total_tasks", info.total_tasks, f"declared {info.total_tasks}, listed {tasks}")
-            )
-    except Unreadable as error:
-        found.append(finding("metadata.tasks", None, error.problem.detail))
+    tasks = len(dataset.tasks)
+    if info.total_tasks is not None and info.total_tasks != tasks:
+        found.append(finding("metadata.total_tasks", info.total_tasks, f"declared {info.total_tasks}, listed {tasks}"))
     return tuple(found)
 
 
@@ -221,7 +217,9 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
         raise Unreadable("wrong_format", f"{path} is a file; a LeRobot source is the folder that holds meta/info.json")
     if not any(path.iterdir()):
         raise Unreadable("empty", f"{path} is an empty folder; a LeRobot data set needs meta/info.json")
-    info = load_info(path)
+    digest = digest_of(path)
+    dataset = load_dataset(str(path), digest)
+    info = dataset.info
     if unknown := sorted(set(source.splits) - set(info.splits)):
         known = ", ".join(sorted(info.splits)) or "none"
         raise Unreadable("absent", f"{path}: split {unknown[0]!r} is not declared; info.json declares: {known}")
@@ -236,7 +234,7 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
         )
     if not planned.episodes and not planned.unreadable:
         raise Unreadable("empty", f"{path}: metadata lists no episode and disk holds none; point the source elsewhere")
-    shared = (*metadata_findings(path, info, listing), *undeclared_cameras(path, info), *planned.shared)
+    shared = (*metadata_findings(dataset, listing), *undeclared_cameras(path, info), *planned.shared)
     prefix, on_disk = id_prefix(source, path), set(files)
     for episode in sorted(planned.episodes):
         entry = planned.episodes[episode]
@@ -254,7 +252,7 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
             source.name,
             FORMAT,
             str(path / entry.data),
-            msgspec.json.encode(Place(str(path), entry)).decode(),
+            msgspec.json.encode(Place(digest, entry)).decode(),
             split,
             absent,
             (*shared, *planned.own.get(episode, ())),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from transforms.episode import Finding
 from transforms.stage import Unreadable
 
 EPISODE = "episode_index"
@@ -24,20 +26,22 @@ PLAUSIBLE_RATIO = 1000
 PLAUSIBLE_BYTES = 64 << 20
 Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
 Key = tuple[str, int, int]
+Reshape = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenTable:
-    """An open file. `groups`: (G + 1,) first row of each row group; `runs`: values and (R + 1,) starts of episodes."""
+    """An open file. `groups`: (G + 1,) first row of each row group; `runs`: values and (R + 1,) starts of episodes.
+
+    `notes` keeps what was found on the file's schema, so that it is not sought anew for every episode in it.
+    """
 
     key: Key
     file: pq.ParquetFile
     groups: NDArray[np.int64]
     runs: Runs | None
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.file.schema_arrow
+    schema: pa.Schema
+    notes: dict[Hashable, tuple[Finding, ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -57,7 +61,7 @@ class _Tables:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.files: OrderedDict[Key, OpenTable] = OrderedDict()
-        self.groups: OrderedDict[tuple[Key, int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
+        self.groups: OrderedDict[tuple[Key, int, tuple[str, ...], Reshape], pa.RecordBatch] = OrderedDict()
 
 
 _tables = _Tables()
@@ -147,33 +151,39 @@ def episode_runs(file: pq.ParquetFile) -> Runs | None:
     return values[starts[:-1]], starts
 
 
-def open_table(path: Path) -> OpenTable:
+def open_table(path: str) -> OpenTable:
     """The file from the worker's few open ones, or newly opened; raises Unreadable."""
     with _tables.lock, naming_faults(path):
-        stat = path.stat()
-        key = (str(path), stat.st_mtime_ns, stat.st_size)
+        stat = os.stat(path)  # noqa: PTH116 once per episode: building a Path costs as much as the call
+        key = (path, stat.st_mtime_ns, stat.st_size)
         found = _tables.files.get(key)
         if found is None:
-            file = parquet(path)
+            file = parquet(Path(path))
             meta = file.metadata
             counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
             groups = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-            found = _tables.files[key] = OpenTable(key, file, groups, episode_runs(file))
+            found = _tables.files[key] = OpenTable(key, file, groups, episode_runs(file), file.schema_arrow)
             while len(_tables.files) > OPEN_FILES:
                 _tables.files.popitem(last=False)
         _tables.files.move_to_end(key)
         return found
 
 
-def _group(table: OpenTable, group: int, columns: tuple[str, ...]) -> pa.RecordBatch:
-    """One decoded row group; neighbours in it come as slices of the same buffers."""
-    key = (table.key, group, columns)
-    with _tables.lock, naming_faults(table.key[0]):
+def as_stored(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows as the file holds them."""
+    return batch
+
+
+def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape) -> pa.RecordBatch:
+    """One decoded and reshaped row group; neighbours in it come as slices of the same buffers."""
+    key = (table.key, group, columns, reshape)
+    with _tables.lock:
         found = _tables.groups.get(key)
         if found is None:
-            read = table.file.read_row_group(group, columns=list(columns)).select(list(columns)).combine_chunks()
-            found = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
-            _tables.groups[key] = found
+            with naming_faults(table.key[0]):
+                read = table.file.read_row_group(group, columns=list(columns)).select(list(columns)).combine_chunks()
+                batch = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
+            found = _tables.groups[key] = reshape(batch)
             total = sum(batch.nbytes for batch in _tables.groups.values())
             while len(_tables.groups) > 1 and total > CACHED_BYTES:
                 total -= _tables.groups.popitem(last=False)[1].nbytes
@@ -181,22 +191,17 @@ def _group(table: OpenTable, group: int, columns: tuple[str, ...]) -> pa.RecordB
         return found
 
 
-def slices(table: OpenTable, start: int, stop: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows `[start, stop)` of some columns, one slice per row group that holds any."""
+def slices(
+    table: OpenTable, start: int, stop: int, columns: Sequence[str], reshape: Reshape = as_stored
+) -> Iterator[pa.RecordBatch]:
+    """Rows `[start, stop)` of some columns, one slice per row group that holds any.
+
+    `reshape` turns a row group once, when it is decoded, into what its slices are taken from; it keeps the rows.
+    """
     first = int(np.searchsorted(table.groups, start, side="right")) - 1
     for group in range(max(first, 0), len(table.groups) - 1):
         low, high = int(table.groups[group]), int(table.groups[group + 1])
         if low >= stop:
             return
         if (count := min(stop, high) - max(start, low)) > 0:
-            yield _group(table, group, tuple(columns)).slice(max(start - low, 0), count)
-
-
-def rows(table: OpenTable, ranges: Sequence[tuple[int, int]], columns: Sequence[str]) -> pa.RecordBatch:
-    """The rows of all ranges as one batch; a plain slice where they lie in one row group."""
-    parts = [part for start, stop in ranges for part in slices(table, start, stop, columns)]
-    if len(parts) == 1:
-        return parts[0]
-    schema = pa.schema([table.schema.field(name) for name in columns])
-    merged = pa.Table.from_batches(parts, parts[0].schema if parts else schema).combine_chunks()
-    return merged.to_batches()[0] if merged.num_rows else pa.RecordBatch.from_pylist([], merged.schema)
+            yield _group(table, group, tuple(columns), reshape).slice(max(start - low, 0), count)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from transforms.arrays import times_ns
 from transforms.episode import Finding, Utterance, nfc
+from transforms.sources.lerobot_columns import integers
 from transforms.sources.lerobot_plan import finding
 
 ANNOTATION = "annotation."
@@ -38,7 +39,7 @@ def spoken(
     One text throughout has no interval. A text that changes is valid from its first step to the next text's first
     step, the last one to 1 ns past the last step; without a clock, the texts come in order, without intervals.
     """
-    found = runs(indices)
+    found = [(int(indices[0]), 0, len(indices) - 1)] if (indices == indices[0]).all() else runs(indices)
     unknown = sorted({value for value, _, _ in found if value >= 0 and value not in table})
     if len(found) == 1:
         text = table.get(found[0][0])
@@ -60,7 +61,7 @@ def _indices(batch: pa.RecordBatch, column: str) -> NDArray[np.int64] | None:
     at = batch.schema.get_field_index(column)
     if at < 0 or not pa.types.is_integer(batch.schema.field(at).type) or not batch.num_rows:
         return None
-    return np.asarray(batch.column(at).cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    return integers(batch.column(at))
 
 
 def instructions(

@@ -83,8 +83,10 @@ def probed(path: Path, decoder: Prober | None = None) -> ProbedVideo:
         try:
             known = ProbedVideo((decoder or shared_decoder()).probe(str(path)), file_hash(path))
         except OSError as error:
-            known = Unreadable("unreadable", f"{path}: {error}; check the file's permissions")
+            raise Unreadable("unreadable", f"{path}: {error}; check the file's permissions") from error
         except Unreadable as error:
+            if error.problem.rule == "unreadable":
+                raise  # a time or memory limit: another attempt may succeed
             known = error
         with _lock:
             _probed[key] = known
