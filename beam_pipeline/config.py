@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 import yaml
-from transforms.dedup import DeduplicationParams
+from transforms.dedup import DedupParams
 from transforms.episode_boundary import EpisodeBoundaryParams
 from transforms.fingerprint import FingerprintParams
 from transforms.instruction_grounding import InstructionGroundingParams
@@ -43,7 +43,7 @@ class PipelineConfig:
     quality: DataQualityParams = field(default_factory=DataQualityParams)
     physics: PhysicsParams = field(default_factory=PhysicsParams)
     fingerprint: FingerprintParams = field(default_factory=FingerprintParams)
-    deduplication: DeduplicationParams = field(default_factory=DeduplicationParams)
+    deduplication: DedupParams = field(default_factory=DedupParams)
     select: SelectParams = field(default_factory=SelectParams)
     sink: SinkParams = field(default_factory=SinkParams)
     gates: GateParams = field(default_factory=GateParams)
@@ -70,7 +70,7 @@ class PipelineConfig:
         )
         _check(config, file)
         written = json.dumps(yaml.safe_load(file.read_text(encoding="utf-8")), sort_keys=True, default=str)
-        object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written))
+        object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))
         return config
 
 

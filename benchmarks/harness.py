@@ -136,5 +136,7 @@ def finish(report: Report, json_path: Path | None, check: bool) -> int:
     if check and short:
         console.print("falls short: " + "; ".join(short), markup=False)
         return 1
-    console.print("every measured binding bar is met" if not short else "bars missed: " + "; ".join(short), markup=False)
+    console.print(
+        "every measured binding bar is met" if not short else "bars missed: " + "; ".join(short), markup=False
+    )
     return 0

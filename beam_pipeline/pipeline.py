@@ -1,0 +1,192 @@
+"""MultimodalPipeline: the whole graph on one screen, and one run of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms.error_handling import CollectingErrorHandler
+from rich.console import Console
+
+from beam_pipeline.config import PipelineConfig
+from beam_pipeline.output_folder import MANIFESTS
+from beam_pipeline.progress import ProgressDisplay
+from beam_pipeline.publish import GateFailure, Output, check_gates, open_output, publish
+from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
+from beam_pipeline.runner.executor import DEFAULT_RUNNER
+from beam_pipeline.summary import RunSummary, SourceOutcomes, summarise, table_sizes
+from transforms.dedup import GPUDeduplicator
+from transforms.episode_boundary import EpisodeBoundaryDetector
+from transforms.evidence import Decision, Evidence, Fingerprint, LedgerRow
+from transforms.instruction_grounding import InstructionGroundingStage
+from transforms.ledger import WriteEvidence, WriteLedger, from_dead_letter, from_decision
+from transforms.loader import MultimodalLoader, read_images
+from transforms.output_files import source_roots
+from transforms.physics import PhysicsValidator
+from transforms.quality import DataQualityScorer
+from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
+from transforms.select import Select
+from transforms.sinks import WriteKept
+from transforms.staging import STAGED, StageEpisode
+from transforms.temporal_alignment import TemporalAlignmentStage
+from transforms.transition_alignment import TransitionAlignmentStage
+
+PLAN = "plan"
+"""Folder of the staging area that holds how many recordings each source planned."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to: where its files are, outcomes per source, Beam's committed counters."""
+
+    output: Path
+    manifest: Path
+    outcomes: tuple[SourceOutcomes, ...]
+    counters: Mapping[str, int]
+    files: tuple[Path, ...]
+
+
+class GatesFailed(Exception):
+    """A gate of the configuration failed: nothing was published."""
+
+    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes]) -> None:
+        super().__init__("; ".join(str(failure) for failure in failures))
+        self.failures = failures
+        self.outcomes = outcomes
+
+
+class MultimodalPipeline:
+    """Curates what a configuration names: `MultimodalPipeline(PipelineConfig.load(path)).run()`."""
+
+    def __init__(self, config: PipelineConfig, console: Console | None = None) -> None:
+        self._config = config
+        self._console = console or Console(stderr=True, quiet=True)
+
+    def build(self, pipeline: beam.Pipeline, staging: Path, fail_fast: bool = False) -> None:
+        """Add the whole graph to a pipeline; its files go below `staging`, which every worker must share."""
+        config, folder = self._config, str(staging)
+        roots = source_roots(config.sources)
+        loader = MultimodalLoader(config.sources, config.embodiments, str(staging / PLAN))
+        with CollectingErrorHandler() as dead:
+            cut = (
+                pipeline
+                | "Load recordings" >> loader.with_error_handler(dead, fail_fast)
+                | "Align in time" >> TemporalAlignmentStage(config.temporal_alignment).with_error_handler(dead, fail_fast)
+                | "Cut into episodes" >> EpisodeBoundaryDetector(config.episode_boundary).with_error_handler(dead, fail_fast)
+            )
+            evidence = (
+                cut["episodes"]
+                | "Lay out transitions"
+                >> TransitionAlignmentStage(config.transition_alignment).with_error_handler(dead, fail_fast)
+                | "Ground instructions"
+                >> InstructionGroundingStage(config.instruction_grounding).with_error_handler(dead, fail_fast)
+                | "Score quality"
+                >> DataQualityScorer(config.quality, read_images).with_error_handler(dead, fail_fast)
+                | "Validate physics"
+                >> PhysicsValidator(config.physics, config.embodiments).with_error_handler(dead, fail_fast)
+                | "Stage episodes" >> StageEpisode(folder, config.fingerprint).with_error_handler(dead, fail_fast)
+            )
+        clusters = (
+            evidence
+            | "Take fingerprints" >> beam.Map(_fingerprint).with_output_types(Fingerprint)
+            | "Find duplicates" >> GPUDeduplicator(config.deduplication)
+        )
+        decisions = (evidence, clusters) | "Select" >> Select(config.select)
+        kept = decisions | "Keep" >> beam.Filter(_is_kept).with_output_types(Decision)
+        rows = (
+            decisions | "Enter decisions" >> beam.Map(from_decision).with_output_types(LedgerRow),
+            dead.output() | "Enter dead letters" >> beam.Map(from_dead_letter).with_output_types(LedgerRow),
+            cut["ledger"],
+        ) | "Merge ledger" >> beam.Flatten()
+        files = (
+            kept | "Write kept episodes" >> WriteKept(folder, config.sink, roots, read_images),
+            rows | "Write ledger" >> WriteLedger(folder, config.sink, roots),
+            decisions | "Write evidence" >> WriteEvidence(folder, config.sink, roots),
+        ) | "Merge reports" >> beam.Flatten()
+        _ = files | "Write reports" >> WriteReports(folder)
+        _ = rows | "Count outcomes" >> WriteCounts(folder)
+
+    def run(
+        self,
+        output: str | Path | None = None,
+        runner: str = DEFAULT_RUNNER,
+        options: PipelineOptions | None = None,
+        fail_fast: bool = False,
+    ) -> RunResult:
+        """Curate into `output` (default: the configuration's own) and publish.
+
+        Raises OutputError where the folder cannot be used, GatesFailed where a gate fails (nothing is published),
+        and whatever the runner raises.
+        """
+        started = datetime.now(UTC)
+        target = Path(output or self._config.output)
+        with PipelineLifecycleManager(), open_output(target, self._config.config_hash) as held:
+            with ProgressDisplay(self._console, *_progress(held.staging)):
+                report = PipelineExecutor(runner, options).run(lambda p: self.build(p, held.staging, fail_fast))
+            counts = read_counts(held.staging)
+            outcomes = summarise(counts, [source.name for source in self._config.sources])
+            failures = check_gates(self._config.gates, outcomes)
+            if failures:
+                raise GatesFailed(failures, outcomes)
+            files = read_reports(held.staging)
+            ended = datetime.now(UTC)
+            summary = RunSummary(
+                started=started.isoformat(),
+                ended=ended.isoformat(),
+                wall_s=(ended - started).total_seconds(),
+                config_hash=self._config.config_hash,
+                code_version=version("demosift"),
+                runner=runner,
+                outcomes=tuple(outcomes),
+                counts=tuple(counts),
+                sizes=tuple(table_sizes(files)),
+            )
+            manifest = publish(held, files, summary.code_version, summary)
+        return RunResult(
+            output=target,
+            manifest=_manifest_path(held, manifest.number),
+            outcomes=tuple(outcomes),
+            counters=report.counters,
+            files=tuple(target / file.path for file in manifest.files),
+        )
+
+
+def _fingerprint(evidence: Evidence) -> Fingerprint:
+    return evidence.fingerprint
+
+
+def _is_kept(decision: Decision) -> bool:
+    return decision.outcome == "kept"
+
+
+def _manifest_path(output: Output, number: int) -> Path:
+    return output.path / MANIFESTS / f"{number:08d}.json"
+
+
+class _Planned:
+    """Recordings planned so far, over all sources."""
+
+    def __init__(self, staging: Path) -> None:
+        self._folder = staging / PLAN
+
+    def __call__(self) -> int:
+        return sum(int(p.read_text() or 0) for p in self._folder.iterdir()) if self._folder.is_dir() else 0
+
+
+class _Staged:
+    """Episodes measured so far."""
+
+    def __init__(self, staging: Path) -> None:
+        self._folder = staging / STAGED
+
+    def __call__(self) -> int:
+        return sum(1 for _ in self._folder.iterdir()) if self._folder.is_dir() else 0
+
+
+def _progress(staging: Path) -> tuple[_Planned, _Staged]:
+    return _Planned(staging), _Staged(staging)

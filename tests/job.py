@@ -1,0 +1,50 @@
+"""Runs the real command on a small configuration and reads its ledger back with DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from beam_pipeline.__main__ import main
+
+PANDA = """
+  panda:
+    rate_hz: 20
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Exit status and the ledger by episode id."""
+
+    status: int
+    output: Path
+    ledger: Mapping[str, Mapping[str, Any]]
+
+    def outcomes(self) -> dict[str, str]:
+        """Episode id -> outcome."""
+        return {name: row["outcome"] for name, row in self.ledger.items()}
+
+
+def read_ledger(output: Path) -> dict[str, dict[str, Any]]:
+    """The whole ledger; fails where an id appears twice."""
+    files = str(output / "ledger/*/*.parquet")
+    rows = duckdb.sql(f"select * from read_parquet('{files}', hive_partitioning=true, union_by_name=true)")
+    names = rows.columns
+    records = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+    ledger = {record["episode_id"]: record for record in records}
+    assert len(ledger) == len(records), "an episode id appears twice in the ledger"
+    return ledger
+
+
+def run_job(folder: Path, sources: str, more: str = "", *flags: str, output: str = "out") -> Job:
+    """Write `sources:` (YAML list) with the Panda embodiment to a file and curate it."""
+    config = folder / "job.yaml"
+    config.write_text(f"sources:\n{sources}\nembodiments:{PANDA}{more}\n", encoding="utf-8")
+    status = main(["--config", str(config), "--output", str(folder / output), *flags])
+    published = (folder / output / "_manifest.json").exists()
+    return Job(status, folder / output, read_ledger(folder / output) if published else {})

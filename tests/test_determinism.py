@@ -1,0 +1,76 @@
+"""Same input, same bytes: two runs, three input orders, in process and with two worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.factories import motion, rlds_example, write_isaac, write_lerobot_v21, write_rlds
+from tests.job import Job, run_job
+
+SOURCES = (
+    "  - {name: r, path: rlds, embodiment: panda}",
+    "  - {name: i, path: 'isaac/*.hdf5', format: isaac_hdf5, embodiment: panda}",
+    "  - {name: l, path: lerobot, embodiment: panda}",
+)
+SMALL_PARTS = "\nsink: {part_target_mb: 0.03, row_group_rows: 50}"
+TWO_WORKERS = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve episodes a source; motions 0 to 2 appear in every format, motion 0 twice in RLDS."""
+    root = tmp_path_factory.mktemp("determinism")
+    seeds = [0, 0, 1, 2, *range(10, 18)]
+    write_rlds(root / "rlds", [[rlds_example(s) for s in seeds[:6]], [rlds_example(s) for s in seeds[6:]]])
+    write_isaac(root / "isaac/a.hdf5", {i: motion(s) for i, s in enumerate([0, 1, *range(20, 25)])})
+    write_isaac(root / "isaac/b.hdf5", {i: motion(s) for i, s in enumerate(range(25, 30))})
+    write_lerobot_v21(root / "lerobot", {i: motion(s) for i, s in enumerate([2, *range(30, 41)])})
+    return root
+
+
+def digests(output: Path) -> dict[str, str]:
+    """Every published data file with the hash of its bytes."""
+    data = [p for p in output.rglob("*") if p.is_file() and p.suffix in (".parquet", ".mp4", ".arrow")]
+    return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in data}
+
+
+def run(folder: Path, output: str, order: tuple[int, ...] = (0, 1, 2), flags: tuple[str, ...] = ()) -> Job:
+    job = run_job(folder, "\n".join(SOURCES[i] for i in order), SMALL_PARTS, *flags, output=output)
+    assert job.status == 0
+    return job
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> Job:
+    return run(folder, "first")
+
+
+def test_there_is_something_to_differ(first: Job) -> None:
+    for source in "ril":
+        assert len(list((first.output / f"transitions/source={source}").glob("*.parquet"))) >= 4
+    duplicates = [row for row in first.ledger.values() if row["outcome"] == "duplicate"]
+    assert len(duplicates) >= 4
+    assert len({first.ledger[row["duplicate_of"]]["source"] for row in duplicates}) >= 1
+
+
+def test_second_run(folder: Path, first: Job) -> None:
+    assert digests(run(folder, "second").output) == digests(first.output)
+
+
+@pytest.mark.parametrize("order", [(2, 1, 0), (1, 0, 2)])
+def test_input_order(folder: Path, first: Job, order: tuple[int, ...]) -> None:
+    assert digests(run(folder, f"order{order[0]}", order).output) == digests(first.output)
+
+
+def test_two_worker_processes(folder: Path, first: Job) -> None:
+    assert digests(run(folder, "workers", flags=TWO_WORKERS).output) == digests(first.output)
+
+
+def test_running_again_into_the_same_folder_changes_nothing(folder: Path, first: Job) -> None:
+    again = run(folder, "again")
+    before = digests(again.output)
+    assert digests(run(folder, "again").output) == before == digests(first.output)
+    assert len(list((again.output / "_manifests").iterdir())) >= 1
