@@ -132,6 +132,7 @@ def test_equal_contents_share_their_edges():
     group = cluster(*exact, near("a", "d", 0.8))
     rejected = [evidence("a", fast(2.0)), *(evidence(name) for name in "bcd")]
     assert chosen(group, *rejected) == {"c": "b", "d": "b"}
+    assert chosen(cluster(*exact, near("c", "d", 0.8)), *rejected) == {"c": "b", "d": "b"}
 
 
 def test_guardrails_name_value_limit_and_remedy():
