@@ -89,9 +89,18 @@ def _window(ref: VideoRef | ImageRef, camera: str, steps: pa.RecordBatch) -> Vid
     if not len(pts):
         return ref
     first, last = int(pts[0]), int(pts[-1])
-    period = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
-    end = max(last, min(ref.end_ns, last + period))
-    return VideoRef(ref.uri, first, end, ref.origin_ns + first - ref.start_ns, ref.content_hash, ref.depth)
+    return VideoRef(ref.uri, first, last, _shown_at(ref, name, first, last, steps), ref.content_hash, ref.depth)
+
+
+def _shown_at(ref: VideoRef, name: str, first: int, last: int, steps: pa.RecordBatch) -> int:
+    """Recording time of the frame `first`: as the parent's clocks run, unless they part by more than a frame."""
+    expected = ref.origin_ns + first - ref.start_ns
+    times, present = stamps(steps)
+    shown = np.asarray(steps.column(name).fill_null(-1).to_numpy(zero_copy_only=False))
+    row = int(np.flatnonzero(shown == first)[0])
+    frames = len(np.unique(shown[shown >= 0]))
+    period = (last - first) / max(1, frames - 1)
+    return expected if not present[row] or abs(int(times[row]) - expected) <= period else int(times[row])
 
 
 def _own_findings(findings: tuple[Finding, ...], part: Segment) -> tuple[Finding, ...]:

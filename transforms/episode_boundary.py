@@ -38,8 +38,8 @@ class EpisodeBoundaryParams:
     gap_factor: float = 5.0
     velocity_factor: float = 2.0
     velocity_limits: tuple[float, ...] = ()
-    jump_mad: float = 50.0
-    jump_fraction: float = 0.25
+    jump_mad: float = 20.0
+    jump_fraction: float = 0.1
     min_steps: int = 2
     idle_fraction: float = 0.01
 

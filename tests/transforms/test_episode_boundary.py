@@ -159,7 +159,7 @@ def test_children_carry_their_own_part_of_everything() -> None:
         ("physics.teleport", (0, 1)),
         ("physics.frozen", (2, 3)),
     ]
-    assert second.videos["front"] == VideoRef("a.mp4", 5100 * MS, 5500 * MS, 5 * S, "aa")
+    assert second.videos["front"] == VideoRef("a.mp4", 5100 * MS, 5400 * MS, 5 * S, "aa")
     assert second.videos["raw"] == whole.videos["raw"]
     assert json.loads(second.attributes["boundary"])["reason"] == "time_gap"
     assert second.success is None
