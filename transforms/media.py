@@ -285,13 +285,7 @@ class MediaDecoder:
             child.kill()
 
 
-@dataclass(frozen=True)
-class _Shared:
-    pid: int
-    decoder: MediaDecoder
-
-
-_shared: _Shared | None = None
+_shared: tuple[int, MediaDecoder] | None = None
 _shared_lock = threading.Lock()
 
 
@@ -299,12 +293,12 @@ def shared_decoder() -> MediaDecoder:
     """This process's decoder with default limits, made on first use and closed at exit; a forked child gets its own."""
     global _shared
     with _shared_lock:
-        if _shared is None or _shared.pid != os.getpid():
-            _shared = _Shared(os.getpid(), MediaDecoder())
-        return _shared.decoder
+        if _shared is None or _shared[0] != os.getpid():
+            _shared = (os.getpid(), MediaDecoder())
+        return _shared[1]
 
 
 @atexit.register
 def _close_shared() -> None:
-    if _shared is not None and _shared.pid == os.getpid():
-        _shared.decoder.close()
+    if _shared is not None and _shared[0] == os.getpid():
+        _shared[1].close()

@@ -1,22 +1,18 @@
-"""Pixels of one file or one image at a time, and what is measured of them; runs inside the media child process only."""
+"""Frames of one file, or of encoded images, one at a time; runs inside the media child process only."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libopenjpeg": "jpeg2000"}
 DEMUXERS = "mov,matroska,webm"
-GRID = 64
-MAX_PIXELS_MEASURED = 1 << 17
-_BLOCK = 256  # 256 * 255^2 < 2^24: block sums of squares are exact in float32, so no CPU's order of adding shows
 
 
 class MediaError(Exception):
@@ -46,80 +42,6 @@ class PacketIndex:
     duration_ns: int
     n_declared: int
     pts_ns: NDArray[np.int64]
-
-
-@dataclass
-class Measures:
-    """Per-frame measurements as they are appended; `stats` turns them into columns."""
-
-    pts_ns: list[int] = field(default_factory=list)
-    rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
-    identical: list[bool] = field(default_factory=list)
-    _grid: NDArray[np.int16] | None = None
-    _frame: av.VideoFrame | None = None
-
-    def add(self, pts_ns: int, frame: av.VideoFrame) -> None:
-        """Measure one frame against the one before it."""
-        mean, std, high, low = luma_moments(*luma_plane(frame))
-        grid = _grey_grid(frame)
-        motion, same = 0.0, False
-        if self._grid is not None and self._frame is not None:
-            motion = float(np.abs(grid - self._grid).mean())
-            same = motion == 0.0 and _same_pixels(frame, self._frame)
-        self._grid, self._frame = grid, frame
-        self.pts_ns.append(pts_ns)
-        self.rows.append((mean, std, high, low, motion))
-        self.identical.append(same)
-
-    def stats(self) -> dict[str, NDArray[np.generic]]:
-        """Columns by name, each (N,)."""
-        table = np.asarray(self.rows, np.float64).reshape(-1, 5)
-        names = ("mean_luma", "std_luma", "clipped_high", "clipped_low", "motion")
-        columns: dict[str, NDArray[np.generic]] = {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names)}
-        return {"pts_ns": np.asarray(self.pts_ns, np.int64), **columns, "identical": np.asarray(self.identical, bool)}
-
-
-def luma_plane(frame: av.VideoFrame) -> tuple[Bytes, bool]:
-    """The (H, W) luma of a frame without a copy where its format has one, and whether it spans 0..255."""
-    name = frame.format.name
-    if not (name.startswith(("yuv4", "yuvj4", "gray", "nv12")) and frame.format.components[0].bits == 8):
-        return frame.to_ndarray(format="gray"), True
-    plane = frame.planes[0]
-    luma = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
-    return luma, name == "gray" or name.startswith("yuvj") or int(frame.color_range) == 2
-
-
-def luma_moments(luma: Bytes, full_range: bool) -> tuple[float, float, float, float]:
-    """Mean, standard deviation (0..255), share of pixels >= 250 and <= 5, over evenly spaced rows of at most 2^17 px.
-
-    Video range (16..235) is stretched to 0..255 first (ITU-R BT.601), so that black reads 0.
-    """
-    height, width = luma.shape
-    luma = luma[:: max(1, -(-height * width // MAX_PIXELS_MEASURED))]
-    flat = luma.astype(np.float32).reshape(-1)
-    whole = flat.size // _BLOCK * _BLOCK
-    blocks, rest = flat[:whole].reshape(-1, _BLOCK), flat[whole:]
-    total = float(blocks.sum(axis=1).sum(dtype=np.float64)) + float(rest.sum(dtype=np.float64))
-    squares = float(np.einsum("ij,ij->i", blocks, blocks).sum(dtype=np.float64)) + float(rest.astype(np.float64) @ rest)
-    mean = total / flat.size
-    std = max(0.0, squares / flat.size - mean * mean) ** 0.5
-    gain, black = (1.0, 0.0) if full_range else (255.0 / 219.0, 16.0)
-    high = np.count_nonzero(luma >= int(np.ceil(250.0 / gain + black))) / flat.size
-    low = np.count_nonzero(luma <= int(np.floor(5.0 / gain + black))) / flat.size
-    return min(255.0, max(0.0, (mean - black) * gain)), std * gain, high, low
-
-
-def _grey_grid(frame: av.VideoFrame) -> NDArray[np.int16]:
-    small = frame.reformat(GRID, GRID, "gray", interpolation="AREA")
-    plane = small.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:GRID, :GRID].astype(np.int16)
-
-
-def _same_pixels(a: av.VideoFrame, b: av.VideoFrame) -> bool:
-    if (a.width, a.height, a.format.name) != (b.width, b.height, b.format.name):
-        return False
-    shown = "gray16le" if a.format.components[0].bits > 8 else "rgb24"
-    return bool(np.array_equal(a.to_ndarray(format=shown), b.to_ndarray(format=shown)))
 
 
 def to_ns(ticks: int, stream: av.VideoStream) -> int:
@@ -207,6 +129,8 @@ def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIn
                 raise MediaError(
                     "corrupt", f"{uri}: no packet can be read ({error.strerror}); copy it again"
                 ) from error
+        if not stamps and stream.frames:
+            raise MediaError("corrupt", f"{uri} declares {stream.frames} frames and none can be found; copy it again")
         name = stream.codec_context.name
         pts = np.sort(np.asarray(stamps, np.int64))
         return PacketIndex(

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.media_frames import Decoding, Measures, MediaError, image_frames, packet_index, pixels, window
+from transforms.media_frames import Decoding, MediaError, image_frames, packet_index, pixels, window
+from transforms.media_light import Measures
 
 CHUNK_BYTES = 1 << 24
 PROGRESS_S = 0.5

@@ -130,10 +130,8 @@ def _from_json(path: Path, source: Source, embodiment: Embodiment) -> Sidecar:
     return replace(
         side,
         utterances=tuple(u for u in utterances if u.text.strip()),
-        episodes=tuple((to_ns(s.start, unit, path), to_ns(s.end, unit, path)) for s in spans)
-        if spans is not None
-        else None,
-        frame_times=tuple(to_ns(t, unit, path) for t in times) if times is not None else None,
+        episodes=None if spans is None else tuple((ns(s.start), ns(s.end)) for s in spans),
+        frame_times=None if times is None else tuple(map(ns, times)),
         success=success if isinstance(success, bool) else None,
         attributes={k: msgspec.json.encode(v).decode() for k, v in sorted(content.items()) if k not in known},
     )
@@ -146,9 +144,8 @@ def _is_column(value: object, rows: int) -> bool:
 def _utterance(said: _Said, unit: str, path: Path) -> Utterance:
     if said.start is None:
         return Utterance(said.text)
-    return Utterance(
-        said.text, to_ns(said.start, unit, path), None if said.end is None else to_ns(said.end, unit, path)
-    )
+    end = None if said.end is None else to_ns(said.end, unit, path)
+    return Utterance(said.text, to_ns(said.start, unit, path), end)
 
 
 def _from_rows(rows: Sequence[object], path: Path, source: Source, embodiment: Embodiment) -> Sidecar:
