@@ -57,6 +57,7 @@ def test_crossings_by_hand():
 
 def test_noise_about_a_line_crosses_nothing_and_a_jump_crosses_once():
     assert len(crossings(np.array([[0.9], [1.1], [0.8], [1.2]]), 0.25)[0]) == 0
+    assert crossings(np.array([[0.5], [1.3], [0.9], [1.3]]), 0.25)[2].tolist() == [1]
     dims, rising, entered = crossings(np.array([[0.5], [1e9], [0.5]]), 0.25)
     assert (dims.tolist(), rising.tolist(), entered.tolist()) == ([0, 0], [True, False], [999_999_999, 0])
 
@@ -82,6 +83,20 @@ def test_copies_match_and_other_motions_do_not(seed):
         assert jaccard(base, step_shingles(batch(joints=copy), PARAMS)) > 0.85
     assert jaccard(base, step_shingles(batch(joints=reach(seed + 100)), PARAMS)) < 0.05
     assert jaccard(base, step_shingles(batch(joints=motion[::-1]), PARAMS)) < 0.3
+
+
+def test_joints_that_rest_at_round_numbers_match_across_rounding():
+    motion = reach(4)
+    motion[:, 3:] = [0.0, 0.5, -1.0, 1.5]
+    rounding = np.random.default_rng(1).choice([-1e-7, 1e-7], motion.shape)
+    base = step_shingles(batch(joints=motion), PARAMS)
+    assert jaccard(base, step_shingles(batch(joints=motion + rounding), PARAMS)) > 0.98
+
+
+def test_a_motion_done_twice_is_another_motion():
+    motion = np.vstack([reach(4), reach(4)[::-1]])
+    twice = step_shingles(batch(joints=np.vstack([motion, motion])), PARAMS)
+    assert jaccard(step_shingles(batch(joints=motion), PARAMS), twice) < 0.6
 
 
 def test_the_gripper_tells_equal_arm_motions_apart():
