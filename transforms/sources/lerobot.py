@@ -11,20 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from transforms.conventions import Embodiment, Source
 from transforms.episode import STEPS, VIDEO_STREAM, Finding, ImageRef, Recording, RecordingRef, VideoRef
-from transforms.sources.lerobot_columns import (
-    feature_findings,
-    merged,
-    modality_findings,
-    shaped,
-    steps_of,
-    success_of,
-)
+from transforms.schema import FRAME_INDEX
+from transforms.sources.lerobot_columns import clock_findings, frame_findings, merged, shaped, succeeded, with_clock
 from transforms.sources.lerobot_episodes import Listed, Place
 from transforms.sources.lerobot_images import image_camera, read_images
+from transforms.sources.lerobot_layout import Layout, layout_of
 from transforms.sources.lerobot_meta import Dataset, load_dataset
 from transforms.sources.lerobot_plan import FORMAT, finding, plan
 from transforms.sources.lerobot_tables import EPISODE, OpenTable, open_table, slices
@@ -43,17 +39,17 @@ def detect(path: Path) -> bool:
 
 def episode_rows(table: OpenTable, listed: Listed, version: int) -> tuple[list[tuple[int, int]], list[Finding]]:
     """Row ranges of an episode by the file's own episode_index; what the metadata says otherwise is a finding."""
-    name, episode = Path(table.key[0]).name, listed.episode
+    episode = listed.episode
     if table.rows == 0 or listed.length == 0:
         raise Unreadable("empty", f"{table.key[0]}: episode {episode} has no rows; take it out of the data set")
     found: list[Finding] = []
     if table.runs is None:
-        found.append(finding("metadata.feature_absent", 1, f"{EPISODE}: no such column of integers in {name}"))
+        found.append(finding("metadata.feature_absent", 1, f"{EPISODE}: no such column of integers in {table.name}"))
     if version == 2:
         ranges = [(0, table.rows)]
         others = table.rows - sum(stop - start for start, stop in table.find(episode)) if table.runs else 0
         if others:
-            text = f"{others} of {table.rows} rows of {name} carry another {EPISODE} than {episode}"
+            text = f"{others} of {table.rows} rows of {table.name} carry another {EPISODE} than {episode}"
             found.append(finding("metadata.episode_index", others, text, "rows"))
         return ranges, found
     ranges = table.find(episode)
@@ -64,27 +60,26 @@ def episode_rows(table: OpenTable, listed: Listed, version: int) -> tuple[list[t
                 "absent", f"{table.key[0]}: no rows of episode {episode}; correct the metadata or the file"
             )
         if table.runs is not None:
-            text = f"rows {declared[0]} to {declared[1] - 1} of {name} carry another {EPISODE} than {episode}"
+            text = f"rows {declared[0]} to {declared[1] - 1} of {table.name} carry another {EPISODE} than {episode}"
             found.append(finding("metadata.episode_index", listed.length, text, "rows"))
         return [declared], found
     if len(ranges) > 1:
-        text = f"rows of episode {episode} lie in {len(ranges)} places of {name}"
+        text = f"rows of episode {episode} lie in {len(ranges)} places of {table.name}"
         found.append(finding("metadata.episode_index", len(ranges), text))
     if declared is not None and declared[0] != ranges[0][0]:
-        text = f"dataset_from_index puts episode {episode} at row {declared[0]} of {name}; it is at row {ranges[0][0]}"
+        text = f"dataset_from_index puts it at row {declared[0]} of {table.name}; it is at row {ranges[0][0]}"
         found.append(finding("metadata.dataset_index", ranges[0][0] - declared[0], text, "rows"))
     return ranges, found
 
 
-def length_findings(batch: pa.RecordBatch, listed: Listed) -> list[Finding]:
+def length_findings(batch: pa.RecordBatch, layout: Layout, listed: Listed) -> list[Finding]:
     """Rows against the listed length, and the `index` column against dataset_from_index."""
     found = []
     if listed.length is not None and batch.num_rows != listed.length:
         text = f"episode {listed.episode}: {batch.num_rows} rows, {listed.length} listed"
         found.append(finding("metadata.length", batch.num_rows - listed.length, text, "rows"))
-    at = batch.schema.get_field_index("index")
-    if listed.first_index is not None and at >= 0 and pa.types.is_integer(batch.schema.field(at).type):
-        first = batch.column(at)[0].as_py()
+    if listed.first_index is not None and layout.index is not None:
+        first = batch.column(layout.index)[0].as_py()
         if first is not None and first != listed.first_index:
             text = f"index starts at {first}; dataset_from_index is {listed.first_index}"
             found.append(finding("metadata.dataset_index", first - listed.first_index, text))
@@ -97,16 +92,29 @@ def attributes_of(dataset: Dataset, listed: Listed, others: Mapping[str, tuple[s
     return {**dataset.attributes, **{name: msgspec.json.encode(value).decode() for name, value in own.items()}}
 
 
-def schema_findings(dataset: Dataset, table: OpenTable, steps: pa.RecordBatch) -> tuple[Finding, ...]:
-    """Declared features against columns; the same for all episodes of a file whose vectors have the same widths."""
-    kinds = tuple(steps.schema.types)
-    found = table.notes.get((dataset, kinds))
-    if found is None:
-        about = feature_findings(table.schema, steps, dataset.info)
-        if dataset.modality is not None:
-            about += modality_findings(steps, dataset.info, dataset.modality)
-        found = table.notes[(dataset, kinds)] = tuple(about)
-    return found
+def known_layout(table: OpenTable, batch: pa.RecordBatch, dataset: Dataset) -> Layout:
+    """The layout of a file's shaped rows, from those worked out for it before."""
+    schema = batch.schema
+    layouts: list[Layout] = table.layouts
+    for layout in layouts:
+        if layout.dataset is dataset and layout.schema.equals(schema):
+            return layout
+    layouts.append(layout_of(schema, table.schema, dataset))
+    return layouts[-1]
+
+
+def steps_of(batch: pa.RecordBatch, layout: Layout, embodiment: Embodiment) -> tuple[pa.RecordBatch, list[Finding]]:
+    """The stream `steps` of one episode's shaped rows; clock and frame_index are made where none is stored."""
+    steps = batch.select(layout.steps)
+    fps = layout.dataset.info.fps
+    if layout.clock:
+        found = clock_findings(steps.column(0), fps)
+    else:
+        steps, absent = with_clock(steps, embodiment.rate_hz or fps)
+        found = [absent]
+    if layout.frames:
+        return steps, found + frame_findings(steps.column(1))
+    return steps.add_column(1, FRAME_INDEX, pa.array(np.arange(len(steps), dtype=np.int64))), found
 
 
 @dataclass
@@ -167,10 +175,14 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     pictures = dataset.pictures
     columns = [name for name in table.schema.names if name not in pictures]
     parts = [part for start, stop in ranges for part in slices(table, start, stop, columns, shaped)]
-    batch = merged(parts, ref.recording_id)
-    steps, about_steps = steps_of(batch, info, embodiment)
-    found += [*length_findings(batch, listed), *about_steps, *schema_findings(dataset, table, steps)]
-    utterances, others, about_tasks = instructions(batch, steps, dataset.tasks, listed.tasks)
+    batch = parts[0]
+    layout = known_layout(table, batch, dataset)
+    if len(parts) > 1 or layout.lists:
+        batch = merged(parts, ref.recording_id)
+        layout = known_layout(table, batch, dataset)
+    steps, about_steps = steps_of(batch, layout, embodiment)
+    found += [*length_findings(batch, layout, listed), *about_steps, *layout.findings]
+    utterances, others, about_tasks = instructions(batch, layout.tasks, dataset.tasks, listed.tasks)
     found += about_tasks
     views = cameras_of(dataset, table, listed, ranges, steps)
     present = {*steps.schema.names, *columns, *views.features} if source.required else set()
@@ -185,6 +197,6 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         videos=views.videos,
         utterances=utterances,
         attributes=attributes_of(dataset, listed, others),
-        success=success_of(steps),
+        success=None if layout.success is None else succeeded(batch.column(layout.success)),
         findings=(*ref.findings, *found, *views.findings),
     )

@@ -9,10 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.conventions import Embodiment
 from transforms.episode import TIMESTAMP, Finding
-from transforms.schema import ACTION, FRAME_INDEX, IS_TERMINAL, NEXT_DONE, NEXT_REWARD, REWARD, STATE
-from transforms.sources.lerobot_meta import Info, Modality
+from transforms.schema import FRAME_INDEX, IS_TERMINAL, NEXT_DONE, NEXT_REWARD, REWARD
 from transforms.sources.lerobot_plan import finding
 from transforms.stage import Unreadable
 
@@ -25,7 +23,7 @@ OFFSET_NS = 1000
 RATE_TOLERANCE = 0.01
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
@@ -41,12 +39,19 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
 
     A null row stays null. Raises Unreadable `shape_changed` where rows differ in length.
     """
-    if not _is_list(column.type):
+    kind = column.type
+    if not is_list(kind):
         return column
+    if pa.types.is_fixed_size_list(kind) and not is_list(kind.value_type):
+        # writers name the values `element` or `item`: one name, so that the same column has one type everywhere
+        plain = pa.list_(kind.value_type, kind.list_size)
+        if kind.value_field.name == "item" or column.null_count:
+            return column.cast(plain)
+        return pa.FixedSizeListArray.from_arrays(column.flatten(), kind.list_size)
     rows = len(column)
     valid = np.asarray(column.is_valid())
     width, values, holders = 1, column, valid
-    while _is_list(values.type):
+    while is_list(values.type):
         lengths = _lengths(values)[holders]
         if len(lengths) and (lengths != lengths[0]).any():
             row = int(np.flatnonzero(lengths != lengths[0])[0])
@@ -57,8 +62,8 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
             )
         width *= int(lengths[0]) if len(lengths) else 0
         values = values.flatten()  # drops null rows
-        holders = np.asarray(values.is_valid()) if _is_list(values.type) else holders
-        if _is_list(values.type) and not holders.all():
+        holders = np.asarray(values.is_valid()) if is_list(values.type) else holders
+        if is_list(values.type) and not holders.all():
             raise Unreadable("shape_changed", f"{place}: column {name!r} has a null inside a row; rows need one shape")
     if valid.all():
         return pa.FixedSizeListArray.from_arrays(values, width)
@@ -111,17 +116,20 @@ def shaped(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({**first, **columns, **last})
 
 
+def has_lists(schema: pa.Schema) -> bool:
+    """Whether a shaped batch still has columns whose rows may differ in length."""
+    return any(pa.types.is_list(kind) or pa.types.is_large_list(kind) for kind in schema.types)
+
+
 def merged(parts: Sequence[pa.RecordBatch], place: str) -> pa.RecordBatch:
-    """The shaped parts of one episode as one batch; a plain slice where there is one.
+    """The shaped parts of one episode as one batch, every list column of one width.
 
     Raises Unreadable `shape_changed` where rows of a column differ in length, within a part or between two.
     """
     whole = []
     for part in parts:
-        for at, kind in enumerate(part.schema.types):
-            if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-                name = part.schema.names[at]
-                part = part.set_column(at, name, _scalar(vectors(part.column(at), name, place), name))
+        for at, name in enumerate(part.schema.names):
+            part = part.set_column(at, name, _scalar(vectors(part.column(at), name, place), name))
         whole.append(part)
     if len(whole) == 1:
         return whole[0]
@@ -135,27 +143,21 @@ def merged(parts: Sequence[pa.RecordBatch], place: str) -> pa.RecordBatch:
     return pa.Table.from_batches([part.cast(first) for part in whole]).combine_chunks().to_batches()[0]
 
 
-def steps_of(batch: pa.RecordBatch, info: Info, embodiment: Embodiment) -> tuple[pa.RecordBatch, list[Finding]]:
-    """The stream `steps` of one episode's shaped rows: clock and frame_index made where none is stored."""
-    names = batch.schema.names
-    steps = batch.select([name for name in names if name not in BOOKKEEPING])
-    found = []
-    if TIMESTAMP not in names:
-        rate = embodiment.rate_hz or info.fps
-        text = "no column of times" + (f"; index / {rate:g} Hz is used" if rate else "; no rate is declared either")
-        found.append(finding("timestamps.absent", 1, text))
-        rows = np.arange(batch.num_rows)
-        times = pa.array(np.round(rows / rate * 1e9).astype(np.int64)) if rate else pa.nulls(len(rows), pa.int64())
-        steps = steps.add_column(0, TIMESTAMP, times)
-    else:
-        found += clock_findings(steps.column(0), info.fps)
-    if FRAME_INDEX not in names:
-        return steps.add_column(1, FRAME_INDEX, pa.array(np.arange(batch.num_rows, dtype=np.int64))), found
-    frames = integers(steps.column(1))
-    if frames[0] != 0 or not (frames[1:] - frames[:-1] == 1).all():
-        jumps = int((np.diff(frames, prepend=-1) != 1).sum())
-        found.append(finding("metadata.frame_index", jumps, "frame_index does not count 0, 1, 2, …", "rows"))
-    return steps, found
+def with_clock(steps: pa.RecordBatch, rate_hz: float | None) -> tuple[pa.RecordBatch, Finding]:
+    """Steps of a file without times: index / rate, null where no rate is declared."""
+    text = "no column of times" + (f"; index / {rate_hz:g} Hz is used" if rate_hz else "; no rate is declared either")
+    rows = np.arange(steps.num_rows)
+    times = pa.array(np.round(rows / rate_hz * 1e9).astype(np.int64)) if rate_hz else pa.nulls(len(rows), pa.int64())
+    return steps.add_column(0, TIMESTAMP, times), finding("timestamps.absent", 1, text)
+
+
+def frame_findings(column: pa.Array) -> list[Finding]:
+    """A stored frame_index that does not count 0, 1, 2, …"""
+    frames = integers(column)
+    if frames[0] == 0 and (frames[1:] - frames[:-1] == 1).all():
+        return []
+    jumps = int((np.diff(frames, prepend=-1) != 1).sum())
+    return [finding("metadata.frame_index", jumps, "frame_index does not count 0, 1, 2, …", "rows")]
 
 
 def integers(column: pa.Array) -> NDArray[np.int64]:
@@ -172,81 +174,18 @@ def clock_findings(times: pa.Array, fps: float | None) -> list[Finding]:
     values = stored.to_numpy()
     if len(values) and abs(int(values[0])) > OFFSET_NS:
         found.append(finding("timestamps.start_offset", int(values[0]) / 1e9, "the first step is not at 0", "s"))
-    if fps and len(values) > 1:
-        steps = values[1:] - values[:-1]
-        median = float(np.partition(steps, len(steps) // 2)[len(steps) // 2]) / 1e9
+    if not fps or len(values) < 2:
+        return found
+    mean = int(values[-1] - values[0]) / 1e9 / (len(values) - 1)
+    if abs(mean * fps - 1) > RATE_TOLERANCE:  # a gap bends the mean: the median decides, and is dearer
+        median = float(np.median(np.diff(values))) / 1e9
         if median <= 0 or abs(median * fps - 1) > RATE_TOLERANCE:
             text = f"info.json declares {fps:g} Hz; the median step is {median:.6g} s"
             found.append(finding("metadata.fps", 1 / median if median > 0 else None, text, "Hz"))
     return found
 
 
-def success_of(steps: pa.RecordBatch) -> bool | None:
-    """True where `next.success` is true at any step; None without such a column."""
-    index = steps.schema.get_field_index(NEXT_SUCCESS)
-    if index < 0:
-        return None
-    column = steps.column(index)
-    if not (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
-        return None
+def succeeded(column: pa.Array) -> bool | None:
+    """Whether a flag or count of `next.success` is true at any step; None where every step is null."""
     flags = column.cast(pa.bool_()).drop_null()
     return bool(pc.any(flags).as_py()) if len(flags) else None
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    while _is_list(kind):
-        kind = kind.value_type
-    return kind
-
-
-def feature_findings(schema: pa.Schema, steps: pa.RecordBatch, info: Info) -> list[Finding]:
-    """Where the declared features and the columns on disk disagree: absent, undeclared, of another shape or type."""
-    found = []
-    names = set(schema.names)
-    for name, feature in sorted(info.features.items()):
-        if feature.dtype in ("video", "image"):
-            continue
-        if name not in names:
-            found.append(finding("metadata.feature_absent", 1, f"{name}: declared, no such column"))
-            continue
-        kind = _value_type(schema.field(name).type)
-        declared, actual = feature.dtype.replace("double", "float64"), str(kind).replace("double", "float64")
-        if declared and declared != actual.replace("halffloat", "float16").removeprefix("large_"):
-            plain = {"float": "float32"}.get(actual, actual)
-            if declared != plain:
-                found.append(finding("metadata.dtype", 1, f"{name}: declared {declared}, stored {plain}"))
-        index = steps.schema.get_field_index(name)
-        if feature.shape is not None and index >= 0 and pa.types.is_fixed_size_list(steps.schema.field(index).type):
-            width = steps.schema.field(index).type.list_size
-            if width != int(np.prod(feature.shape, dtype=object)):
-                text = f"{name}: declared shape {list(feature.shape)}, stored width {width}"
-                found.append(finding("metadata.shape", width, text))
-    for name in sorted(names - set(info.features) - DEFAULTS):
-        found.append(finding("metadata.feature_undeclared", 1, f"{name}: a column that info.json does not declare"))
-    return found
-
-
-def modality_findings(steps: pa.RecordBatch, info: Info, modality: Modality) -> list[Finding]:
-    """Where GR00T's modality.json names elements or columns that are not there."""
-    found = []
-    for default, parts in ((STATE, modality.state), (ACTION, modality.action)):
-        for key, part in sorted(parts.items()):
-            column = part.original_key or default
-            index = steps.schema.get_field_index(column)
-            kind = steps.schema.field(index).type if index >= 0 else pa.null()
-            width = kind.list_size if pa.types.is_fixed_size_list(kind) else 1 if index >= 0 else 0
-            if part.end is not None and part.end > width:
-                text = f"modality.json: {key} is {column}[{part.start}:{part.end}]; the column holds {width}"
-                found.append(finding("metadata.modality", part.end, text))
-    for key, part in sorted(modality.video.items()):
-        column = part.original_key or f"observation.images.{key}"
-        if column not in info.features:
-            found.append(
-                finding("metadata.modality", 1, f"modality.json: {key} is {column}; info.json has no such camera")
-            )
-    present = DEFAULTS.union(steps.schema.names)
-    for key, part in sorted(modality.annotation.items()):
-        column = part.original_key or f"annotation.{key}"
-        if column not in present:
-            found.append(finding("metadata.modality", 1, f"modality.json: {column} is no column"))
-    return found

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms.episode import Finding
 from transforms.stage import Unreadable
 
 EPISODE = "episode_index"
@@ -33,7 +33,7 @@ Reshape = Callable[[pa.RecordBatch], pa.RecordBatch]
 class OpenTable:
     """An open file. `groups`: (G + 1,) first row of each row group; `runs`: values and (R + 1,) starts of episodes.
 
-    `notes` keeps what was found on the file's schema, so that it is not sought anew for every episode in it.
+    `layouts` keeps what its readers worked out of the schema, so that it is not sought anew for every episode.
     """
 
     key: Key
@@ -41,7 +41,7 @@ class OpenTable:
     groups: NDArray[np.int64]
     runs: Runs | None
     schema: pa.Schema
-    notes: dict[Hashable, tuple[Finding, ...]] = field(default_factory=dict)
+    layouts: list[Any] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -52,7 +52,11 @@ class OpenTable:
         if self.runs is None:
             return []
         values, starts = self.runs
-        return [(int(starts[i]), int(starts[i + 1])) for i in np.flatnonzero(values == episode)]
+        return [(int(starts[i]), int(starts[i + 1])) for i in (values == episode).nonzero()[0]]
+
+    @property
+    def name(self) -> str:
+        return Path(self.key[0]).name
 
 
 class _Tables:

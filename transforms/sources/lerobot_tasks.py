@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,15 @@ NOT_INSTRUCTIONS = ("validity", "valid", "quality", "success")
 """Last parts of annotation columns whose texts judge the episode rather than instruct the robot."""
 
 
+@dataclass(frozen=True)
+class TaskColumn:
+    """A column of task indices, at a position of the shaped batch."""
+
+    name: str
+    position: int
+    instructs: bool
+
+
 def is_instruction(column: str) -> bool:
     """Whether a column of task indices instructs: task_index, and annotations but those that judge."""
     return column == TASK or (column.startswith(ANNOTATION) and column.rpartition(".")[2] not in NOT_INSTRUCTIONS)
@@ -32,18 +42,19 @@ def runs(indices: NDArray[np.int64]) -> list[tuple[int, int, int]]:
 
 
 def spoken(
-    indices: NDArray[np.int64], table: Mapping[int, str], times: NDArray[np.int64] | None
+    indices: NDArray[np.int64], table: Mapping[int, str], batch: pa.RecordBatch
 ) -> tuple[list[Utterance], list[int]]:
     """Utterances of one column of task indices (T,), and the indices that the table lacks.
 
     One text throughout has no interval. A text that changes is valid from its first step to the next text's first
     step, the last one to 1 ns past the last step; without a clock, the texts come in order, without intervals.
     """
-    found = [(int(indices[0]), 0, len(indices) - 1)] if (indices == indices[0]).all() else runs(indices)
+    if (indices == indices[0]).all():
+        value = int(indices[0])
+        text = table.get(value)
+        return ([Utterance(text)] if text else []), ([value] if text is None and value >= 0 else [])
+    found, times = runs(indices), times_ns(batch)
     unknown = sorted({value for value, _, _ in found if value >= 0 and value not in table})
-    if len(found) == 1:
-        text = table.get(found[0][0])
-        return ([Utterance(text)] if text else []), unknown
     utterances = []
     for value, first, last in found:
         text = table.get(value)
@@ -57,37 +68,25 @@ def spoken(
     return utterances, unknown
 
 
-def _indices(batch: pa.RecordBatch, column: str) -> NDArray[np.int64] | None:
-    at = batch.schema.get_field_index(column)
-    if at < 0 or not pa.types.is_integer(batch.schema.field(at).type) or not batch.num_rows:
-        return None
-    return integers(batch.column(at))
-
-
 def instructions(
-    batch: pa.RecordBatch, steps: pa.RecordBatch, table: Mapping[int, str], listed: Sequence[str]
+    batch: pa.RecordBatch, columns: Sequence[TaskColumn], table: Mapping[int, str], listed: Sequence[str]
 ) -> tuple[tuple[Utterance, ...], dict[str, tuple[str, ...]], list[Finding]]:
     """Utterances without repeats, texts of the other annotation columns, and disagreements.
 
     `listed`: the episode's tasks as its metadata has them, used where no row names a task.
     """
-    times = times_ns(steps)
     utterances: list[Utterance] = []
     others: dict[str, tuple[str, ...]] = {}
     found: list[Finding] = []
-    columns = [TASK, *sorted(name for name in batch.schema.names if name.startswith(ANNOTATION))]
     judged: set[str] = set()
     for column in columns:
-        indices = _indices(batch, column)
-        if indices is None:
-            continue
-        texts, unknown = spoken(indices, table, times)
+        texts, unknown = spoken(integers(batch.column(column.position)), table, batch)
         for value in unknown:
-            found.append(finding("metadata.task_index", value, f"{column} {value} is not in the task table"))
-        if is_instruction(column):
+            found.append(finding("metadata.task_index", value, f"{column.name} {value} is not in the task table"))
+        if column.instructs:
             utterances += [text for text in texts if text not in utterances]
         else:
-            others[column] = tuple(dict.fromkeys(text.text for text in texts))
+            others[column.name] = tuple(dict.fromkeys(text.text for text in texts))
             judged |= {nfc(text.text) for text in texts}
     said = {nfc(utterance.text) for utterance in utterances}
     stated = {nfc(text) for text in listed} - judged
