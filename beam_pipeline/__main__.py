@@ -1,6 +1,7 @@
 """Command line: argv -> configuration -> run -> exit status.
 
-Exit status: 0 done, 1 the run failed (with its traceback), 2 bad configuration or usage, 3 a gate failed and nothing was published.
+Exit status: 0 done, 1 the run failed (with its traceback), 2 bad configuration or usage, 3 a gate failed and nothing
+was published.
 """
 
 from __future__ import annotations

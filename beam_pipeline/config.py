@@ -9,10 +9,15 @@ from pathlib import Path
 
 import xxhash
 import yaml
+
+from beam_pipeline.publish import GateParams
+from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
+from transforms.conventions import Embodiment, Source
 from transforms.dedup import DedupParams
 from transforms.episode_boundary import EpisodeBoundaryParams
 from transforms.fingerprint import FingerprintParams
 from transforms.instruction_grounding import InstructionGroundingParams
+from transforms.loader import expand
 from transforms.media import MediaParams
 from transforms.physics import PhysicsParams
 from transforms.quality import DataQualityParams
@@ -20,11 +25,6 @@ from transforms.select import SelectParams
 from transforms.sinks import SinkParams
 from transforms.temporal_alignment import TemporalAlignmentParams
 from transforms.transition_alignment import TransitionAlignmentParams
-
-from beam_pipeline.publish import GateParams
-from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
-from transforms.conventions import Embodiment, Source
-from transforms.loader import expand
 from transforms.urdf import load_limits
 
 
@@ -116,7 +116,7 @@ def _lines(file: Path) -> dict[str, int]:
     """The line of each source and embodiment, for messages."""
     root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     lines: dict[str, int] = {}
-    for key, value in root.value:
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         lines[key.value] = key.start_mark.line + 1
         if key.value == "sources":
             lines |= {f"sources[{i}]": child.start_mark.line + 1 for i, child in enumerate(value.value)}

@@ -32,6 +32,7 @@ from transforms.quality import DataQualityScorer
 from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
 from transforms.select import Select
 from transforms.sinks import WriteKept
+from transforms.stage import EpisodeStage
 from transforms.staging import STAGED, StageEpisode
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
@@ -73,23 +74,23 @@ class MultimodalPipeline:
         roots = source_roots(config.sources)
         loader = MultimodalLoader(config.sources, config.embodiments, str(staging / PLAN))
         with CollectingErrorHandler() as dead:
+
+            def guarded(stage: EpisodeStage) -> EpisodeStage:
+                return stage.with_error_handler(dead, fail_fast)
+
             cut = (
                 pipeline
                 | "Load recordings" >> loader.with_error_handler(dead, fail_fast)
-                | "Align in time" >> TemporalAlignmentStage(config.temporal_alignment).with_error_handler(dead, fail_fast)
-                | "Cut into episodes" >> EpisodeBoundaryDetector(config.episode_boundary).with_error_handler(dead, fail_fast)
+                | "Align in time" >> guarded(TemporalAlignmentStage(config.temporal_alignment))
+                | "Cut into episodes" >> guarded(EpisodeBoundaryDetector(config.episode_boundary))
             )
             evidence = (
                 cut["episodes"]
-                | "Lay out transitions"
-                >> TransitionAlignmentStage(config.transition_alignment).with_error_handler(dead, fail_fast)
-                | "Ground instructions"
-                >> InstructionGroundingStage(config.instruction_grounding).with_error_handler(dead, fail_fast)
-                | "Score quality"
-                >> DataQualityScorer(config.quality, read_images).with_error_handler(dead, fail_fast)
-                | "Validate physics"
-                >> PhysicsValidator(config.physics, config.embodiments).with_error_handler(dead, fail_fast)
-                | "Stage episodes" >> StageEpisode(folder, config.fingerprint).with_error_handler(dead, fail_fast)
+                | "Lay out transitions" >> guarded(TransitionAlignmentStage(config.transition_alignment))
+                | "Ground instructions" >> guarded(InstructionGroundingStage(config.instruction_grounding))
+                | "Score quality" >> guarded(DataQualityScorer(config.quality, read_images))
+                | "Validate physics" >> guarded(PhysicsValidator(config.physics, config.embodiments))
+                | "Stage episodes" >> guarded(StageEpisode(folder, config.fingerprint))
             )
         clusters = (
             evidence

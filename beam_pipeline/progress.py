@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -67,7 +67,7 @@ class ProgressDisplay:
             self._console.print(f"{seconds:.0f} s: {self._staged()} of {self._planned()} planned recordings measured")
 
 
-def outcome_table(outcomes: list[SourceOutcomes]) -> Table:
+def outcome_table(outcomes: Sequence[SourceOutcomes]) -> Table:
     """Outcomes per source, one row each and a total."""
     table = Table(title="Outcomes per source", title_justify="left")
     table.add_column("source")
@@ -84,7 +84,7 @@ def outcome_table(outcomes: list[SourceOutcomes]) -> Table:
     return table
 
 
-def print_outcomes(console: Console, outcomes: list[SourceOutcomes], files: list[tuple[str, Path]]) -> None:
+def print_outcomes(console: Console, outcomes: Sequence[SourceOutcomes], files: list[tuple[str, Path]]) -> None:
     """The table of outcomes, then where the files are."""
     if console.is_terminal:
         console.print(outcome_table(outcomes))

@@ -47,7 +47,7 @@ class TypedYaml:
             raise ConfigError(f"{self.file}:1: not YAML: {error}") from error
         if node is None:
             raise ConfigError(f"{self.file}:1: the file is empty; it needs at least `sources:`")
-        return self._build(kind, node, "")  # type: ignore[no-any-return]
+        return self._build(kind, node, "")
 
     def fail(self, node: yaml.Node, path: str, message: str) -> typing.NoReturn:
         """Raise ConfigError at a node."""

@@ -81,7 +81,7 @@ class Embodiment:
     """One robot as its recordings write it.
 
     `state` lists the columns that, side by side, make `observation.state` where the format has no such column.
-    `rate_hz` is used where the format stores no time. `quaternions` names further quaternion columns by order.
+    `rate_hz` is used where the format stores no time.
     """
 
     urdf: str | None = None

@@ -32,7 +32,7 @@ class StagedColumn:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One episode with all that was measured of it; `staged` is where its steps wait, relative to the staging folder."""
+    """One episode with all that was measured of it; its steps wait at `staged`, relative to the staging folder."""
 
     episode_id: str
     source: str

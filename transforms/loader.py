@@ -89,7 +89,7 @@ def _plan_dataset(source: Source, path: Path, name: str | None) -> Iterator[Reco
 def _disambiguate(ref: RecordingRef, source: Source) -> RecordingRef:
     """Two files of one stem give one id: the later one by path gets a suffix made of its place below the source."""
     root = source.path.split("*")[0].split("?")[0].split("[")[0]
-    suffix = xxhash.xxh32_hexdigest(ref.uri.removeprefix(root) + ref.place)
+    suffix = xxhash.xxh32_hexdigest((ref.uri.removeprefix(root) + ref.place).encode())
     return replace(ref, recording_id=f"{ref.recording_id}~{suffix}")
 
 

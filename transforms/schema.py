@@ -1,4 +1,4 @@
-"""Column names. LeRobot's vocabulary for what every episode has; canonical units: xyzw, rad, m, gripper 0 closed to 1 open."""
+"""Column names in LeRobot's vocabulary; canonical units: quaternion xyzw, rad, m, gripper 0 closed to 1 open."""
 
 from __future__ import annotations
 
