@@ -172,8 +172,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     info = dataset.info
     table = open_table(ref.uri)
     ranges, found = episode_rows(table, listed, info.version)
-    pictures = dataset.pictures
-    columns = [name for name in table.schema.names if name not in pictures]
+    columns = [name for name in table.names if name not in dataset.pictures] if dataset.pictures else table.names
     parts = [part for start, stop in ranges for part in slices(table, start, stop, columns, shaped)]
     batch = parts[0]
     layout = known_layout(table, batch, dataset)

@@ -34,6 +34,12 @@ def _lengths(column: pa.Array) -> NDArray[np.int64]:
     return np.diff(offsets).astype(np.int64)
 
 
+def _fixed(values: pa.Array, width: int, rows: int) -> pa.Array:
+    if width == 0:  # Arrow makes no such array of values
+        return pa.array([[]] * rows, pa.list_(values.type, 0))
+    return pa.FixedSizeListArray.from_arrays(values, width)
+
+
 def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
     """A list column, nested or not, as (T, D) fixed-size lists of its own value type, uncopied where no row is null.
 
@@ -47,7 +53,7 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
         plain = pa.list_(kind.value_type, kind.list_size)
         if kind.value_field.name == "item" or column.null_count:
             return column.cast(plain)
-        return pa.FixedSizeListArray.from_arrays(column.flatten(), kind.list_size)
+        return _fixed(column.flatten(), kind.list_size, len(column))
     rows = len(column)
     valid = np.asarray(column.is_valid())
     width, values, holders = 1, column, valid
@@ -66,7 +72,7 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
         if is_list(values.type) and not holders.all():
             raise Unreadable("shape_changed", f"{place}: column {name!r} has a null inside a row; rows need one shape")
     if valid.all():
-        return pa.FixedSizeListArray.from_arrays(values, width)
+        return _fixed(values, width, rows)
     spread = np.repeat(np.where(valid, np.cumsum(valid) - 1, 0), width) * width + np.tile(np.arange(width), rows)
     taken = values.take(pa.array(spread)) if len(values) else pa.nulls(rows * width, values.type)
     return pa.FixedSizeListArray.from_arrays(taken, width, mask=pa.array(~valid))
@@ -154,7 +160,7 @@ def with_clock(steps: pa.RecordBatch, rate_hz: float | None) -> tuple[pa.RecordB
 def frame_findings(column: pa.Array) -> list[Finding]:
     """A stored frame_index that does not count 0, 1, 2, …"""
     frames = integers(column)
-    if frames[0] == 0 and (frames[1:] - frames[:-1] == 1).all():
+    if frames[0] == 0 and frames[-1] == len(frames) - 1 and (frames[1:] > frames[:-1]).all():
         return []
     jumps = int((np.diff(frames, prepend=-1) != 1).sum())
     return [finding("metadata.frame_index", jumps, "frame_index does not count 0, 1, 2, …", "rows")]

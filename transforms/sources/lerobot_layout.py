@@ -19,7 +19,7 @@ from transforms.sources.lerobot_tasks import ANNOTATION, TASK, TaskColumn, is_in
 class Layout:
     """Positions in a shaped batch, None where there is no such column.
 
-    `steps`: columns of the stream; `lists`: whether rows of some may differ in length; `clock`, `frames`: stored or not.
+    `steps`: columns of the stream; `lists`: whether rows of some may differ in length; `clock`, `frames`: stored?
     """
 
     schema: pa.Schema

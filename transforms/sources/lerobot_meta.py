@@ -221,10 +221,7 @@ class Dataset:
     broken: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     image_cameras: tuple[str, ...] = ()
-
-    @property
-    def pictures(self) -> frozenset[str]:
-        return frozenset({*self.cameras, *self.image_cameras})
+    pictures: frozenset[str] = frozenset()
 
 
 def digest_of(root: Path) -> str:
@@ -269,4 +266,6 @@ def load_dataset(root: str, digest: str) -> Dataset:
     except Unreadable as error:
         broken.append(error.problem.detail)
     videos, images = tuple(info.named("video")), tuple(info.named("image"))
-    return Dataset(root, info, tasks, modality, attributes, tuple(broken), videos, images)
+    return Dataset(
+        root, info, tasks, modality, attributes, tuple(broken), videos, images, frozenset({*videos, *images})
+    )

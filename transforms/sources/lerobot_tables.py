@@ -41,6 +41,7 @@ class OpenTable:
     groups: NDArray[np.int64]
     runs: Runs | None
     schema: pa.Schema
+    names: tuple[str, ...]
     layouts: list[Any] = field(default_factory=list)
 
     @property
@@ -157,20 +158,30 @@ def episode_runs(file: pq.ParquetFile) -> Runs | None:
 
 def open_table(path: str) -> OpenTable:
     """The file from the worker's few open ones, or newly opened; raises Unreadable."""
-    with _tables.lock, naming_faults(path):
+    try:
         stat = os.stat(path)  # noqa: PTH116 once per episode: building a Path costs as much as the call
-        key = (path, stat.st_mtime_ns, stat.st_size)
+    except OSError:
+        with naming_faults(path):
+            raise
+    key = (path, stat.st_mtime_ns, stat.st_size)
+    with _tables.lock:
         found = _tables.files.get(key)
         if found is None:
-            file = parquet(Path(path))
-            meta = file.metadata
-            counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
-            groups = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-            found = _tables.files[key] = OpenTable(key, file, groups, episode_runs(file), file.schema_arrow)
+            found = _tables.files[key] = _opened(key)
             while len(_tables.files) > OPEN_FILES:
                 _tables.files.popitem(last=False)
         _tables.files.move_to_end(key)
         return found
+
+
+def _opened(key: Key) -> OpenTable:
+    with naming_faults(key[0]):
+        file = parquet(Path(key[0]))
+        meta = file.metadata
+        counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        groups = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        schema = file.schema_arrow
+        return OpenTable(key, file, groups, episode_runs(file), schema, tuple(schema.names))
 
 
 def as_stored(batch: pa.RecordBatch) -> pa.RecordBatch:
