@@ -54,7 +54,7 @@ def _open_file(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except FAULTS as error:
-        if "lock" in str(error):
+        if "unable to lock file" in str(error):
             detail = f"{path} is open for writing elsewhere ({error}); wait until its writer has closed it"
             raise Unreadable("unreadable", detail) from error
         cut = "truncated" in str(error)
