@@ -54,7 +54,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     """
     path = Path(ref.uri)
     place = msgspec.json.decode(ref.place, type=RecordPlace)
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         payload = read_record(file, place.offset, place.length, path.name)
     declared, fault = load_features(path.parent)
     features = parse_example(payload)
@@ -116,12 +116,12 @@ def _instructions(steps: Steps, times: pa.Array) -> tuple[dict[str, pa.Array], t
     """
     names = [name for name in steps.texts if name.rpartition(".")[2] in _INSTRUCTION_NAMES]
     spoken = min(names, key=lambda name: (_INSTRUCTION_NAMES.index(name.rpartition(".")[2]), name), default=None)
-    columns = {name: pa.array(texts) for name, texts in steps.texts.items()}
+    constant = spoken is not None and len(set(steps.texts[spoken])) == 1
+    columns = {name: pa.array(texts) for name, texts in steps.texts.items() if not (constant and name == spoken)}
     if spoken is None:
         return columns, (), []
     texts = steps.texts[spoken]
-    if len(set(texts)) == 1:
-        del columns[spoken]
+    if constant:
         return columns, (Utterance(texts[0]),) if texts[0].strip() else (), [texts[0]] if texts[0].strip() else []
     starts = [i for i, text in enumerate(texts) if i == 0 or text != texts[i - 1]]
     clock = times.to_pylist()

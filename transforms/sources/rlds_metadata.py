@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,19 @@ class Leaf:
     shape: tuple[int | None, ...] = ()
     dtype: str = ""
     encoding: str = "none"
+
+    @cached_property
+    def values(self) -> int | None:
+        """Values per step; None where a size is not declared."""
+        if self.kind in ("image", "text"):
+            return 1
+        sizes = [size for size in self.shape if size is not None]
+        return prod(sizes) if len(sizes) == len(self.shape) else None
+
+    @cached_property
+    def stored_values(self) -> int | None:
+        """Values per step in the Example, where a packed tensor is one; None where a size is not declared."""
+        return self.values if self.encoding == "none" else 1
 
 
 @dataclass(frozen=True)

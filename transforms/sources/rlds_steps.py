@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -55,6 +56,7 @@ def metadata_finding(check: str, detail: str, value: float | None = None, unit: 
     return Finding("load", f"metadata.{check}", value, unit, detail=detail, status=status)  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=4096)
 def column_name(key: str) -> str:
     """`steps/observation/state` as `observation.state`."""
     return key.removeprefix(STEP_PREFIX).replace("/", ".")
@@ -94,21 +96,17 @@ def _own_leaf(key: str, values: Values, declared: Leaf | None, found: list[Findi
     return _infer(key, values)
 
 
-def _width(leaf: Leaf) -> int | None:
-    """Values per step in the Example; None where it is not declared."""
-    if leaf.kind in ("image", "text") or leaf.encoding != "none":
-        return 1
-    sizes = [size for size in leaf.shape if size is not None]
-    return prod(sizes) if len(sizes) == len(leaf.shape) else None
-
-
 def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
     """The number of steps that most lists state, those of one value a step before vectors.
 
     Raises Unreadable: `empty` (no step), `shape_changed` (a list of one value a step differs).
     """
-    single = {key: size for key, (leaf, size) in lists.items() if _width(leaf) == 1 and size}
-    whole = {key: size // w for key, (leaf, size) in lists.items() if (w := _width(leaf)) and size and size % w == 0}
+    single = {key: size for key, (leaf, size) in lists.items() if leaf.stored_values == 1 and size}
+    whole = {
+        key: size // width
+        for key, (leaf, size) in lists.items()
+        if (width := leaf.stored_values) and size and size % width == 0
+    }
     stated = single or whole or {key: size for key, (_, size) in lists.items() if size}
     if not stated:
         raise Unreadable("empty", f"an episode of 0 steps: all of {sorted(lists)} are empty; remove it from the set")
@@ -124,6 +122,7 @@ def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
     return steps
 
 
+@lru_cache(maxsize=64)
 def _dtype(name: str) -> np.dtype[np.generic] | None:
     """The numeric dtype of a name; None for bfloat16 and others that NumPy does not have."""
     try:
@@ -136,6 +135,8 @@ def _dtype(name: str) -> np.dtype[np.generic] | None:
 def _cast(values: NDArray[np.generic], leaf: Leaf, found: list[Finding]) -> NDArray[np.generic]:
     """Values in their declared dtype, copied out of the record; kept as stored where they do not fit it."""
     target = _dtype(leaf.dtype) or values.dtype
+    if target == values.dtype:
+        return values.copy()
     with np.errstate(invalid="ignore"):
         cast = values.astype(target)
     if target.kind != "f" and not np.array_equal(cast.astype(values.dtype), values):
@@ -172,6 +173,7 @@ def _unpacked(leaf: Leaf, stored: list[memoryview]) -> NDArray[np.generic]:
     return np.concatenate(parts)
 
 
+@lru_cache(maxsize=1024)
 def _is_raw_image(leaf: Leaf) -> bool:
     if len(leaf.shape) not in (2, 3) or None in leaf.shape or min(size or 0 for size in leaf.shape[:2]) < 8:
         return False
@@ -183,7 +185,7 @@ def _is_raw_image(leaf: Leaf) -> bool:
 
 def _rows(leaf: Leaf, values: NDArray[np.generic], steps: int, found: list[Finding]) -> NDArray[np.generic]:
     """(T,) for scalars, (T, D) for anything else."""
-    width = _width(replace(leaf, encoding="none"))
+    width = leaf.values
     if len(values) % steps:
         raise Unreadable(
             "shape_changed",
@@ -216,8 +218,12 @@ def _add_texts(
     leaf: Leaf, stored: list[memoryview], steps: int, texts: dict[str, tuple[str, ...]], columns: dict[str, pa.Array]
 ) -> None:
     """One text a step goes to `texts`; several a step become a list column, undeclared bytes a binary one."""
+    first = stored[0]
     try:
-        items = [str(item, "utf-8") for item in stored]
+        if first is stored[-1] and stored.count(first) == len(stored):  # one text throughout: decoded once
+            items = [str(first, "utf-8")] * len(stored)
+        else:
+            items = [str(item, "utf-8") for item in stored]
     except UnicodeDecodeError:
         if leaf.dtype != "string" and len(stored) == steps:
             columns[column_name(leaf.key)] = pa.array([bytes(item) for item in stored], pa.binary())
@@ -271,9 +277,8 @@ def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> 
         else:
             columns[column_name(stem)] = column
     present = {column_name(stem) for stem in ragged} | {column_name(key) for key in plain if len(features[key])}
-    for key in sorted(declared):
-        if key.startswith(STEP_PREFIX) and column_name(key) not in present:
-            found.append(metadata_finding("column_absent", f"{key} is declared and not in the record", 1.0, "columns"))
+    for key in sorted(key for key in declared if key.startswith(STEP_PREFIX) and column_name(key) not in present):
+        found.append(metadata_finding("column_absent", f"{key} is declared and not in the record", 1.0, "columns"))
     if declared:
         for key in sorted(set(plain) - set(declared)):
             found.append(metadata_finding("column_undeclared", f"{key} is stored and not declared", 1.0, "columns"))

@@ -15,6 +15,8 @@ from transforms.stage import Unreadable
 
 Values = list[memoryview] | NDArray[np.float32] | NDArray[np.int64]
 """What a feature holds: views of a BytesList's values, a FloatList (read-only view), or an Int64List."""
+_FLOAT32 = np.dtype("<f4")
+_SHORT_BYTES = 4096
 
 
 def _varint(value: int) -> bytes:
@@ -142,7 +144,7 @@ def _parse_entry(
             value_at = (first, last)
     if keys is not None and key not in keys:
         return
-    for kind, first, last in _fields(data, *value_at):
+    for kind, first, last in _sole_field(data, *value_at) or _fields(data, *value_at):
         if kind == 1:
             out[key] = _bytes_list(data, view, first, last)
         elif kind == 2:
@@ -151,8 +153,17 @@ def _parse_entry(
             out[key] = _int64_list(data, first, last)
 
 
+def _sole_field(data: bytes, start: int, end: int) -> tuple[tuple[int, int, int]] | None:
+    """What `_fields` yields where one length-delimited field fills the message, as writers lay features out."""
+    if start == end or data[start] & 0x87 != 2:
+        return None
+    size, first = _read_varint(data, start + 1)
+    return ((data[start] >> 3, first, end),) if first + size == end else None
+
+
 def _bytes_list(data: bytes, view: memoryview, position: int, end: int) -> list[memoryview]:
     items: list[memoryview] = []
+    start = position
     while position < end:
         if data[position] != 0x0A:
             raise ValueError(f"tag {data[position]:#x} in a BytesList at byte {position}")
@@ -165,7 +176,21 @@ def _bytes_list(data: bytes, view: memoryview, position: int, end: int) -> list[
             raise ValueError(f"value of {size} bytes at byte {position} passes its list's end at {end}")
         items.append(view[position:stop])
         position = stop
+        if len(items) == 2 and (times := _repeats(data, start, stop, end)):
+            return items[:1] * times
     return items
+
+
+def _repeats(data: bytes, start: int, second_end: int, end: int) -> int:
+    """How often a list holds the one short value of its first two; 0 where they differ: an episode's one instruction.
+
+    `start` to `second_end` are the first two values with their tags, `start` to `end` all of them.
+    """
+    size, odd = divmod(second_end - start, 2)
+    times, rest = divmod(end - start, size)
+    unit = data[start : start + size]
+    same = not odd and not rest and size <= _SHORT_BYTES and data.startswith(unit, start + size)
+    return times if same and data[start:end] == unit * times else 0
 
 
 def _float_list(data: bytes, start: int, end: int) -> NDArray[np.float32]:
@@ -175,7 +200,7 @@ def _float_list(data: bytes, start: int, end: int) -> NDArray[np.float32]:
         if len(rows) % 5 or (rows[::5] != 0x0D).any():
             raise ValueError(f"unpacked FloatList of {len(rows)} bytes at byte {start} mixes tags")
         return np.ascontiguousarray(rows.reshape(-1, 5)[:, 1:]).view("<f4").reshape(-1)
-    parts = [np.frombuffer(data, "<f4", (b - a) // 4, a) for a, b in _packed_runs(data, start, end, 4)]
+    parts = [np.frombuffer(data, _FLOAT32, (b - a) // 4, a) for a, b in _packed_runs(data, start, end, 4)]
     return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
 
 
@@ -192,7 +217,7 @@ def _int64_list(data: bytes, start: int, end: int) -> NDArray[np.int64]:
 
 def _packed_runs(data: bytes, start: int, end: int, width: int) -> list[tuple[int, int]]:
     runs = []
-    for number, first, last in _fields(data, start, end):
+    for number, first, last in _sole_field(data, start, end) or _fields(data, start, end):
         if number != 1 or (last - first) % width:
             raise ValueError(f"packed field {number} of {last - first} bytes at byte {first}; values take {width}")
         runs.append((first, last))
@@ -202,9 +227,9 @@ def _packed_runs(data: bytes, start: int, end: int, width: int) -> list[tuple[in
 def decode_varints(data: bytes, start: int, end: int) -> NDArray[np.int64]:
     """All varints in `data[start:end]` as (N,) int64, without a loop over values. Raises ValueError on a cut one."""
     raw = np.frombuffer(data, np.uint8, end - start, start)
-    last = np.flatnonzero(raw < 0x80)
-    if len(last) == len(raw):
+    if len(raw) == 0 or raw.max() < 0x80:
         return raw.astype(np.int64)
+    last = np.flatnonzero(raw < 0x80)
     if len(last) == 0 or last[-1] != len(raw) - 1:
         raise ValueError(f"varint cut at byte {end}")
     first = np.concatenate([np.zeros(1, np.int64), last[:-1] + 1])

@@ -160,6 +160,8 @@ def read_record(file: BinaryIO, offset: int, length: int, name: str) -> bytes:
             "corrupt", f"{name}: the header at offset {offset} fails or states {stated} bytes, indexed as {length}"
         )
     payload = file.read(length)
+    if len(payload) < length:
+        payload += file.read(length - len(payload))  # one system call gives at most 2 GiB less a page
     footer = file.read(FOOTER_BYTES)
     if len(payload) < length or len(footer) < FOOTER_BYTES:
         raise Unreadable("truncated", f"{name} ends inside the record at offset {offset}; copy it again")
