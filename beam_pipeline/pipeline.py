@@ -72,7 +72,7 @@ class MultimodalPipeline:
         """Add the whole graph to a pipeline; its files go below `staging`, which every worker must share."""
         config, folder = self._config, str(staging)
         roots = source_roots(config.sources)
-        loader = MultimodalLoader(config.sources, config.embodiments, str(staging / PLAN))
+        loader = MultimodalLoader(config.sources, config.embodiments, config.media, str(staging / PLAN))
         with CollectingErrorHandler() as dead:
 
             def guarded(stage: EpisodeStage) -> EpisodeStage:
@@ -88,7 +88,7 @@ class MultimodalPipeline:
                 cut["episodes"]
                 | "Lay out transitions" >> guarded(TransitionAlignmentStage(config.transition_alignment))
                 | "Ground instructions" >> guarded(InstructionGroundingStage(config.instruction_grounding))
-                | "Score quality" >> guarded(DataQualityScorer(config.quality, read_images))
+                | "Score quality" >> guarded(DataQualityScorer(config.quality, read_images, config.media))
                 | "Validate physics" >> guarded(PhysicsValidator(config.physics, config.embodiments))
                 | "Stage episodes" >> guarded(StageEpisode(folder, config.fingerprint))
             )

@@ -15,6 +15,7 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from transforms.canonical import canonicalise
 from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
+from transforms.media import MediaParams, limit_shared_decoder
 from transforms.sources import isaac_hdf5, lerobot, rlds, video
 from transforms.stage import EpisodeStage, Unreadable
 
@@ -125,10 +126,16 @@ class ReadRecording(EpisodeStage):
     name = "load"
     output = Recording
 
-    def __init__(self, sources: Mapping[str, Source], embodiments: Mapping[str, Embodiment]) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], embodiments: Mapping[str, Embodiment], media: MediaParams | None = None
+    ) -> None:
         super().__init__()
         self._sources = sources
         self._embodiments = embodiments
+        self._media = media or MediaParams()
+
+    def setup(self) -> None:
+        limit_shared_decoder(self._media)
 
     def process_element(self, element: RecordingRef) -> Iterable[Recording]:
         if element.problem is not None:
@@ -146,9 +153,14 @@ class MultimodalLoader(beam.PTransform):
     """Sources in, recordings out; each recording is planned, then read wherever a worker is free."""
 
     def __init__(
-        self, sources: Sequence[Source], embodiments: Mapping[str, Embodiment], plan_dir: str | None = None
+        self,
+        sources: Sequence[Source],
+        embodiments: Mapping[str, Embodiment],
+        media: MediaParams | None = None,
+        plan_dir: str | None = None,
     ) -> None:
         super().__init__()
+        self._media = media or MediaParams()
         self._plan_dir = plan_dir
         self._sources = {source.name: source for source in sources}
         self._embodiments = embodiments
@@ -165,11 +177,13 @@ class MultimodalLoader(beam.PTransform):
         return {k: v for k, v in self.__dict__.items() if k != "_handler"}
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Recording]:
-        reader = ReadRecording(self._sources, self._embodiments).with_error_handler(self._handler, self._fail_fast)
+        reader = ReadRecording(self._sources, self._embodiments, self._media).with_error_handler(
+            self._handler, self._fail_fast
+        )
         return (
             begin
             | "List sources" >> beam.Create(list(self._sources.values()), reshuffle=False)
             | "Plan recordings" >> beam.ParDo(PlanRecordings(self._plan_dir)).with_output_types(RecordingRef)
             | "Spread recordings" >> beam.Reshuffle()
-            | "Read recordings" >> reader
+            | "Read recordings" >> reader.with_error_handler(self._handler, self._fail_fast)
         )

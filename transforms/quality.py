@@ -15,6 +15,7 @@ from transforms.arrays import Floats, column_matrix, times_ns
 from transforms.episode import Episode, Finding
 from transforms.frames import FrameParams, ReadImages, frame_findings
 from transforms.measure import Flags, Times, longest_run, measured, not_run
+from transforms.media import MediaParams, limit_shared_decoder
 from transforms.motion import Motion, MotionParams, measure_motion
 from transforms.schema import (
     ACTION,
@@ -186,10 +187,14 @@ class DataQualityScorer(EpisodeStage):
 
     name = NAME
 
-    def __init__(self, params: DataQualityParams, read_images: ReadImages) -> None:
+    def __init__(self, params: DataQualityParams, read_images: ReadImages, media: MediaParams | None = None) -> None:
         super().__init__()
         self._params = params
         self._read_images = read_images
+        self._media = media or MediaParams()
+
+    def setup(self) -> None:
+        limit_shared_decoder(self._media)
 
     def process_element(self, element: Episode) -> Iterable[Episode]:
         return [element.with_findings(*score(element, self._read_images, self._params))]

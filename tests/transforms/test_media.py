@@ -351,3 +351,16 @@ def test_real_videos(
     np.testing.assert_allclose(stats.std_luma, [g.std() for g in grey], atol=2.0)
     middle = decoder.video_stats(VideoRef(path, int(info.pts_ns[50]), end))
     assert middle.mean_luma.tolist() == stats.mean_luma[50:].tolist()
+
+
+def test_the_shared_decoder_takes_the_limits_of_the_job(tmp_path: Path) -> None:
+    from transforms.media import limit_shared_decoder
+
+    fifo = tmp_path / "hangs.mp4"
+    os.mkfifo(fifo)
+    limit_shared_decoder(MediaParams(timeout_s=0.5))
+    try:
+        with pytest.raises(Unreadable, match=r"0\.5 s"):
+            shared_decoder().probe(str(fifo))
+    finally:
+        limit_shared_decoder(MediaParams())
