@@ -202,7 +202,12 @@ def write_video(
 
 
 def write_lerobot_v21(
-    folder: Path, episodes: dict[int, Floats], fps: int = 20, video: bool = True, listed: int | None = None
+    folder: Path,
+    episodes: dict[int, Floats],
+    fps: int = 20,
+    video: bool = True,
+    listed: int | None = None,
+    task: str = "push the block to the left",
 ) -> None:
     """A LeRobot v2.1 folder; `listed` episodes are declared, those of `episodes` are on disk."""
     (folder / "meta").mkdir(parents=True)
@@ -238,7 +243,6 @@ def write_lerobot_v21(
         "features": features,
     }
     (folder / "meta/info.json").write_text(json.dumps(meta))
-    task = "push the block to the left"
     (folder / "meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": task}) + "\n")
     lines = [json.dumps({"episode_index": i, "tasks": [task], "length": n}) for i, n in lengths.items()]
     (folder / "meta/episodes.jsonl").write_text("\n".join(lines) + "\n")

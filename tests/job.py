@@ -41,10 +41,18 @@ def read_ledger(output: Path) -> dict[str, dict[str, Any]]:
     return ledger
 
 
-def run_job(folder: Path, sources: str, more: str = "", *flags: str, output: str = "out") -> Job:
-    """Write `sources:` (YAML list) with the Panda embodiment to a file and curate it."""
+def write_config(folder: Path, sources: str, more: str = "", embodiments: str = PANDA) -> Path:
+    """A configuration of `sources:` (YAML list), with the Panda embodiment where no other is given."""
     config = folder / "job.yaml"
-    config.write_text(f"sources:\n{sources}\nembodiments:{PANDA}{more}\n", encoding="utf-8")
+    config.write_text(f"sources:\n{sources}\nembodiments:{embodiments}{more}\n", encoding="utf-8")
+    return config
+
+
+def run_job(
+    folder: Path, sources: str, more: str = "", *flags: str, output: str = "out", embodiments: str = PANDA
+) -> Job:
+    """Write a configuration and curate what it names."""
+    config = write_config(folder, sources, more, embodiments)
     status = main(["--config", str(config), "--output", str(folder / output), *flags])
     published = (folder / output / "_manifest.json").exists()
     return Job(status, folder / output, read_ledger(folder / output) if published else {})

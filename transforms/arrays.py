@@ -14,11 +14,14 @@ Floats = NDArray[np.float64]
 def matrix(column: pa.Array) -> Floats | None:
     """A numeric column as (T, D) float64, nulls as NaN; None where it is not numeric or rows differ in length.
 
-    Scalars (bools too) give D = 1; lists and fixed-size lists give their length.
+    Scalars (bools too) give D = 1; lists and fixed-size lists give their length. Integers beyond 2^53, such as
+    wall-clock nanoseconds, become the nearest float64.
     """
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64).reshape(-1, 1)
+        return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64).reshape(
+            -1, 1
+        )
     if pa.types.is_fixed_size_list(kind):
         width = kind.list_size
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -32,7 +35,7 @@ def matrix(column: pa.Array) -> Floats | None:
     if not (pa.types.is_boolean(value) or pa.types.is_integer(value) or pa.types.is_floating(value)):
         return None
     out = np.full((len(column), width), np.nan)
-    flat = column.drop_null().flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    flat = column.drop_null().flatten().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     out[np.asarray(column.is_valid())] = np.asarray(flat).reshape(-1, width)
     return out
 
