@@ -154,7 +154,7 @@ def _read_demo(
             scale = 1000.0 if embodiment.depth_unit == "m" and dataset.dtype.kind == "f" else 1.0
             spot = CameraPlace(f"{group}/{name}", kind, scale)
             encoded = msgspec.json.encode(spot).decode()
-            cameras[camera] = ImageRef(ref.uri, encoded, count, hash_images(dataset), kind == "depth")
+            cameras[camera] = ImageRef(ref.uri, encoded, count, hash_images(dataset), kind == "depth", dataset.nbytes)
     if late:
         detail = f"{', '.join(late[:5])} hold values after each step and have no initial_state; rows stay as stored"
         findings.append(Finding("load", "metadata.initial_state", float(len(late)), "columns", detail=detail))

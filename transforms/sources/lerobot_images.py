@@ -61,17 +61,22 @@ def image_camera(
         return name, None, [finding("integrity.camera_absent", 1, text)]
     place = ImagePlace(str(root), column, tuple(ranges))
     digest = xxhash.xxh3_128()
-    count, absent = 0, 0
+    count, absent, size = 0, 0, 0
     for image in _images(table, place):
         count += 1
         absent += image is None
         digest.update(image or b"")
+        size += len(image or b"")
     if absent == count:
         return name, None, [finding("integrity.camera_absent", 1, f"{name}: all {count} images are absent")]
     found = (
         [finding("integrity.image_missing", absent, f"{name}: {absent} of {count} images", "frames")] if absent else []
     )
-    return name, ImageRef(table.key[0], msgspec.json.encode(place).decode(), count, digest.hexdigest()), found
+    return (
+        name,
+        ImageRef(table.key[0], msgspec.json.encode(place).decode(), count, digest.hexdigest(), n_bytes=size),
+        found,
+    )
 
 
 def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:

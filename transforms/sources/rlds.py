@@ -168,7 +168,8 @@ def _image_ref(uri: str, place: RecordPlace, camera: Camera, declared: Mapping[s
     encoding = declared[camera.key].encoding if camera.shape else "none"
     where = ImagePlace(place.offset, place.length, camera.key, camera.shape, camera.dtype or "uint8", encoding)
     encoded = msgspec.json.encode(where).decode()
-    return ImageRef(uri, encoded, len(camera.stored), digest.hexdigest(), camera.depth)
+    size = sum(map(len, camera.stored))
+    return ImageRef(uri, encoded, len(camera.stored), digest.hexdigest(), camera.depth, size)
 
 
 def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
