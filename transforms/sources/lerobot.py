@@ -21,7 +21,7 @@ from transforms.sources.lerobot_columns import clock_findings, frame_findings, m
 from transforms.sources.lerobot_episodes import Listed, Place
 from transforms.sources.lerobot_images import image_camera, read_images
 from transforms.sources.lerobot_layout import Layout, layout_of
-from transforms.sources.lerobot_meta import Dataset, load_dataset
+from transforms.sources.lerobot_meta import Dataset, Info, load_dataset
 from transforms.sources.lerobot_plan import FORMAT, finding, plan
 from transforms.sources.lerobot_tables import EPISODE, OpenTable, open_table, slices
 from transforms.sources.lerobot_tasks import instructions
@@ -37,15 +37,15 @@ def detect(path: Path) -> bool:
     return (path / "meta" / "info.json").is_file()
 
 
-def episode_rows(table: OpenTable, listed: Listed, version: int) -> tuple[list[tuple[int, int]], list[Finding]]:
+def episode_rows(table: OpenTable, listed: Listed, info: Info) -> tuple[list[tuple[int, int]], list[Finding]]:
     """Row ranges of an episode by the file's own episode_index; what the metadata says otherwise is a finding."""
     episode = listed.episode
     if table.rows == 0 or listed.length == 0:
         raise Unreadable("empty", f"{table.key[0]}: episode {episode} has no rows; take it out of the data set")
     found: list[Finding] = []
-    if table.runs is None:
+    if table.runs is None and EPISODE not in info.features:
         found.append(finding("metadata.feature_absent", 1, f"{EPISODE}: no such column of integers in {table.name}"))
-    if version == 2:
+    if info.version == 2:
         ranges = [(0, table.rows)]
         others = table.rows - sum(stop - start for start, stop in table.find(episode)) if table.runs else 0
         if others:
@@ -169,9 +169,8 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     place = PLACE.decode(ref.place)
     listed = place.listed
     dataset = load_dataset(ref.uri.removesuffix("/" + listed.data), place.digest)
-    info = dataset.info
     table = open_table(ref.uri)
-    ranges, found = episode_rows(table, listed, info.version)
+    ranges, found = episode_rows(table, listed, dataset.info)
     columns = [name for name in table.names if name not in dataset.pictures] if dataset.pictures else table.names
     parts = [part for start, stop in ranges for part in slices(table, start, stop, columns, shaped)]
     batch = parts[0]

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from transforms.sources.lerobot_statistics import Bounds, bounds_of, exceeds
 from transforms.stage import Unreadable
 
 EPISODE = "episode_index"
@@ -66,7 +67,7 @@ class _Tables:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.files: OrderedDict[Key, OpenTable] = OrderedDict()
-        self.groups: OrderedDict[tuple[Key, int, tuple[str, ...], Reshape], pa.RecordBatch] = OrderedDict()
+        self.groups: OrderedDict[tuple[Key, int, tuple[str, ...], Reshape], _Group] = OrderedDict()
 
 
 _tables = _Tables()
@@ -189,8 +190,16 @@ def as_stored(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape) -> pa.RecordBatch:
-    """One decoded and reshaped row group; neighbours in it come as slices of the same buffers."""
+@dataclass(frozen=True)
+class _Group:
+    """A decoded row group: `rows` reshaped; `suspects` stored columns with values outside what the footer states."""
+
+    rows: pa.RecordBatch
+    suspects: tuple[tuple[pa.Array, Bounds], ...]
+
+
+def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape) -> _Group:
+    """One decoded row group; neighbours in it come as slices of the same buffers."""
     key = (table.key, group, columns, reshape)
     with _tables.lock:
         found = _tables.groups.get(key)
@@ -198,10 +207,13 @@ def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Resh
             with naming_faults(table.key[0]):
                 read = table.file.read_row_group(group, columns=list(columns)).select(list(columns)).combine_chunks()
                 batch = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
-            found = _tables.groups[key] = reshape(batch)
-            total = sum(batch.nbytes for batch in _tables.groups.values())
+                stated = bounds_of(table.file.metadata.row_group(group), columns)
+            suspects = [(batch.column(bounds.name), bounds) for bounds in stated]
+            found = _Group(reshape(batch), tuple(pair for pair in suspects if exceeds(*pair)))
+            _tables.groups[key] = found
+            total = sum(known.rows.nbytes for known in _tables.groups.values())
             while len(_tables.groups) > 1 and total > CACHED_BYTES:
-                total -= _tables.groups.popitem(last=False)[1].nbytes
+                total -= _tables.groups.popitem(last=False)[1].rows.nbytes
         _tables.groups.move_to_end(key)
         return found
 
@@ -212,6 +224,7 @@ def slices(
     """Rows `[start, stop)` of some columns, one slice per row group that holds any.
 
     `reshape` turns a row group once, when it is decoded, into what its slices are taken from; it keeps the rows.
+    Raises Unreadable `corrupt` where these very rows hold values that the footer's statistics exclude.
     """
     first = int(np.searchsorted(table.groups, start, side="right")) - 1
     for group in range(max(first, 0), len(table.groups) - 1):
@@ -219,4 +232,10 @@ def slices(
         if low >= stop:
             return
         if (count := min(stop, high) - max(start, low)) > 0:
-            yield _group(table, group, tuple(columns), reshape).slice(max(start - low, 0), count)
+            decoded, offset = _group(table, group, tuple(columns), reshape), max(start - low, 0)
+            for column, bounds in decoded.suspects:
+                if exceeds(column.slice(offset, count), bounds):
+                    stated = f"[{bounds.low:g}, {bounds.high:g}], which its footer states"
+                    text = f"{table.key[0]}: column {bounds.name!r} holds values outside {stated}"
+                    raise Unreadable("corrupt", f"{text}; restore the file from its origin")
+            yield decoded.rows.slice(offset, count)
