@@ -19,7 +19,7 @@ from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.publish import GateFailure, Output, check_gates, open_output, publish
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
-from beam_pipeline.summary import RunSummary, SourceOutcomes, summarise, table_sizes
+from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
 from transforms.dedup import GPUDeduplicator
 from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import Decision, Evidence, Fingerprint, LedgerRow
@@ -146,6 +146,7 @@ class MultimodalPipeline:
                 outcomes=tuple(outcomes),
                 counts=tuple(counts),
                 sizes=tuple(table_sizes(files)),
+                stages=tuple(stage_counts(report.counters)),
             )
             manifest = publish(held, files, summary.code_version, summary)
         return RunResult(

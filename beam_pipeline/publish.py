@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from beam_pipeline.output_folder import (
     MANIFESTS,
     NEWEST,
@@ -122,7 +124,7 @@ def publish(output: Output, files: Sequence[PartReport], code_version: str, summ
     except FileExistsError as error:
         raise OutputError(_committed_meanwhile(target)) from error
     _replace(output, NEWEST, body)
-    _replace(output, SUMMARY, to_json(summary) + b"\n")
+    _replace(output, SUMMARY, msgspec.json.format(to_json(summary), indent=2) + b"\n")
     _drop_superseded(output, manifest)
     shutil.rmtree(output.staging)
     return manifest

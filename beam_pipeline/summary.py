@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from transforms.output_files import OutcomeCount, PartReport
@@ -51,6 +51,16 @@ class TableSize:
 
 
 @dataclass(frozen=True)
+class StageCount:
+    """Elements that a stage took in, put out and sent to the dead letters, over all sources."""
+
+    stage: str
+    taken: int
+    put_out: int
+    dead: int
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """One run; times live only here. Times are ISO 8601 in UTC."""
 
@@ -63,6 +73,7 @@ class RunSummary:
     outcomes: tuple[SourceOutcomes, ...]
     counts: tuple[OutcomeCount, ...]
     sizes: tuple[TableSize, ...]
+    stages: tuple[StageCount, ...] = ()
 
 
 def summarise(counts: Sequence[OutcomeCount], sources: Sequence[str]) -> list[SourceOutcomes]:
@@ -91,6 +102,15 @@ def _of_source(name: str, counts: list[OutcomeCount]) -> SourceOutcomes:
         declared_absent=sum(c.count for c in counts if c.rule == DECLARED_ABSENT),
         reasons=tuple(sorted(reasons.items(), key=lambda r: (-r[1], r[0]))),
     )
+
+
+def stage_counts(counters: Mapping[str, int]) -> list[StageCount]:
+    """What each stage counted, from Beam's committed counters `demosift:STAGE.in|out|dead`."""
+    stages = sorted({name.removeprefix("demosift:").rpartition(".")[0] for name in counters if name.endswith(".in")})
+    return [
+        StageCount(stage, *(counters.get(f"demosift:{stage}.{end}", 0) for end in ("in", "out", "dead")))
+        for stage in stages
+    ]
 
 
 def table_sizes(files: Sequence[PartReport]) -> list[TableSize]:
