@@ -6,7 +6,7 @@ SAMPLE ?= out/sample-input
 OUTPUT ?= out/sample
 SEED ?= 7
 
-.PHONY: run test lint clean
+.PHONY: run test lint clean tensorflow
 
 run: $(VENV)/.installed  ## Generate the sample and curate it into out/sample.
 	rm -rf $(SAMPLE)
@@ -18,6 +18,10 @@ test: $(VENV)/.installed  ## All tests; those that need real recordings read the
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+tensorflow:  ## TensorFlow in its own environment, only for benchmarks/readers.py to compare with.
+	test -x .venv-tensorflow/bin/python || $(PYTHON) -m venv .venv-tensorflow
+	.venv-tensorflow/bin/python -m pip install --quiet tensorflow-cpu==2.16.2 "numpy<2"
 
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

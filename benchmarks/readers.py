@@ -1,0 +1,182 @@
+"""Each reader against the bare library of its format, on generated data, one core, in turns.
+
+    python -m benchmarks.readers [--megabytes 1000] [--formats rlds lerobot hdf5 video] [--repeats 3]
+                                 [--tensorflow PYTHON] [--json FILE] [--check]
+
+Both sides run on the same single core with one thread each, from a warm page cache, A B A B in one run after a pass of
+each that is not counted. A ratio is the rival's CPU seconds over ours, pair by pair, and the median is reported; CPU
+seconds are those of all threads, for tf.data and for our video decoder of their own process too, so that other load on
+the machine does not tell. Our side is the whole way from a path to Recordings, planning included.
+
+- RLDS: both verify both checksums and parse every feature; images stay encoded on both. Ours also hashes the images,
+  restores dtypes, checks flags and metadata, and builds Arrow columns. tf.data runs its fastest of six ways.
+- LeRobot: bare is `pyarrow.parquet.read_table` of every file.
+- HDF5: bare is `[()]` of every dataset by name; ours hashes images instead of keeping them.
+- Video: both decode every frame. Bare takes the mean of `frame.to_ndarray(format="gray")`; ours takes mean, deviation,
+  clipping and motion, in a child process. Two cheaper loops are printed beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from benchmarks import corpora, reader_arms
+from benchmarks.corpora import Corpus
+from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
+from benchmarks.reader_arms import Arm, Cost
+from transforms.media import MediaDecoder
+
+ENVIRONMENT = Path(".venv-tensorflow/bin/python")
+CAMERAS = ("image_0", "image_1")
+BARS = {"rlds": 1.0, "lerobot": 0.5, "hdf5": 0.9, "video": 0.95}
+Pairs = list[tuple[Cost, Cost]]
+
+
+def in_turns(ours: Arm, bare: Arm, repeats: int) -> Pairs:
+    """`repeats` pairs of passes, after one of each that is not counted."""
+    ours(), bare()
+    return [(ours(), bare()) for _ in range(repeats)]
+
+
+def _median(pairs: Pairs, of: Callable[[Cost, Cost], float]) -> float:
+    return statistics.median(of(ours, bare) for ours, bare in pairs)
+
+
+def compare(name: str, corpus: Corpus, pairs: Pairs, rival: str, megabytes: float | None = None) -> list[Row]:
+    """Size, both sides' rates and the ratio of their CPU seconds; `megabytes` of one pass, else the whole corpus."""
+    size = megabytes or corpus.megabytes
+    ours_s, bare_s = _median(pairs, lambda a, _: a.cpu_s), _median(pairs, lambda _, b: b.cpu_s)
+    wall = _median(pairs, lambda a, b: b.wall_s / a.wall_s)
+    held = f"{corpus.episodes} episodes, {corpus.steps} steps, {len(corpus.files)} files"
+    return [
+        Row(f"{name}: size", corpus.megabytes, "MB", held),
+        Row(f"{name}: ours", size / ours_s, "MB/s", f"median of {len(pairs)} passes, {ours_s:.3f} CPU s each"),
+        Row(f"{name}: {rival}", size / bare_s, "MB/s", f"{bare_s:.3f} CPU s each"),
+        Row(f"{name}: ratio", _median(pairs, lambda a, b: b.cpu_s / a.cpu_s), "x", f"{wall:.3g} by wall time"),
+    ]
+
+
+def check_same(name: str, pairs: Pairs) -> None:
+    """Raise where the two sides did not get to see the same number of steps, rows or frames."""
+    for ours, bare in pairs:
+        if ours.units != bare.units:
+            raise RuntimeError(f"{name}: ours saw {ours.units}, bare {bare.units}; the sides did different work")
+
+
+def rlds_rows(folder: Path, megabytes: float, repeats: int, interpreter: Path) -> list[Row]:
+    """Numbers and texts alone, then with two cameras of about 10 KB an image."""
+    rows: list[Row] = []
+    numeric = {**corpora.ROBOT, **corpora.TOUCH}
+    for name, shapes, cameras, steps in (("numeric", numeric, (), 400), ("images", corpora.ROBOT, CAMERAS, 40)):
+        label = f"rlds {name}"
+        if not interpreter.is_file():
+            reason = f"{interpreter} is not there: `make tensorflow` creates it, or pass --tensorflow PYTHON"
+            rows.append(Row(f"{label}: ratio", None, "x", f"skipped: {reason}"))
+            continue
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            corpus = corpora.write_rlds(Path(place) / "rlds", megabytes, shapes, cameras, steps)
+            with reader_arms.tensorflow(interpreter, corpus, shapes, cameras) as rival:
+                way = rival.choose(min(2, len(corpus.files)))
+                pairs = in_turns(reader_arms.rlds_arm(corpus), rival.arm, repeats)
+                if any(ours.units != corpus.steps for ours, _ in pairs):
+                    raise RuntimeError(f"{label}: ours saw {pairs[0][0].units} steps of {corpus.steps}")
+                if any(bare.units != corpus.episodes for _, bare in pairs):
+                    raise RuntimeError(f"{label}: tf.data saw {pairs[0][1].units} records of {corpus.episodes}")
+                rows += compare(label, corpus, pairs, f"tf.data {rival.version}, {way}")
+    return rows
+
+
+def lerobot_rows(folder: Path, megabytes: float, repeats: int) -> list[Row]:
+    """A row group an episode, as LeRobot records, and one a file, as its conversion writes."""
+    rows: list[Row] = []
+    for name, group_per_episode in (("group per episode", True), ("group per file", False)):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            corpus = corpora.write_lerobot(Path(place) / "lerobot", megabytes, group_per_episode)
+            pairs = in_turns(reader_arms.lerobot_arm(corpus), reader_arms.parquet_arm(corpus), repeats)
+            check_same(name, pairs)
+            rows += compare(f"lerobot {name}", corpus, pairs, "pyarrow.parquet.read_table")
+    return rows
+
+
+def hdf5_rows(folder: Path, megabytes: float, repeats: int) -> list[Row]:
+    """Isaac Lab's datasets alone, then with two cameras of 84x84 pixels."""
+    rows: list[Row] = []
+    for name, cameras in (("numeric", ()), ("images", CAMERAS)):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            corpus = corpora.write_isaac(Path(place) / "isaac", megabytes, cameras)
+            pairs = in_turns(reader_arms.isaac_arm(corpus), reader_arms.h5py_arm(corpus, cameras), repeats)
+            check_same(name, pairs)
+            rows += compare(f"hdf5 {name}", corpus, pairs, "h5py [()]")
+    return rows
+
+
+def video_rows(folder: Path, megabytes: float) -> list[Row]:
+    """File by file in turns: each video is a pass, and every video is read once by each side."""
+    with tempfile.TemporaryDirectory(dir=folder) as place, MediaDecoder() as decoder:
+        corpus = corpora.write_videos(Path(place) / "video", megabytes)
+        pairs: dict[str, Pairs] = {loop: [] for loop in reader_arms.LOOPS}
+        reader_arms.decoder_arm(corpus.files[0], decoder)()
+        for index, path in enumerate(corpus.files):
+            loops = list(reader_arms.LOOPS) if index < 2 * len(reader_arms.LOOPS) else ["gray"]
+            ours = reader_arms.decoder_arm(path, decoder)()
+            for loop in loops:
+                pairs[loop].append((ours, reader_arms.pyav_arm(path, loop)()))
+        for loop in pairs:
+            check_same(f"video {loop}", pairs[loop])
+        size = corpus.megabytes / len(corpus.files)
+        rows = compare("video", corpus, pairs["gray"], "bare PyAV, mean of gray", size)
+    for loop, what in (("plane", "mean of the luma plane"), ("untouched", "no pixel touched")):
+        ratio = _median(pairs[loop], lambda a, b: b.cpu_s / a.cpu_s)
+        rows.append(
+            Row(f"video: ratio, {what}", ratio, "x", f"no bar: a loop that does less, {len(pairs[loop])} files")
+        )
+    return rows
+
+
+def measure(formats: Sequence[str], megabytes: float, repeats: int, interpreter: Path) -> Report:
+    """Every asked format in turn, its corpus deleted before the next is written."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
+        folder = Path(name)
+        if "rlds" in formats:
+            rows += rlds_rows(folder, megabytes, repeats, interpreter)
+        if "lerobot" in formats:
+            rows += lerobot_rows(folder, megabytes, repeats)
+        if "hdf5" in formats:
+            rows += hdf5_rows(folder, megabytes, repeats)
+        if "video" in formats:
+            rows += video_rows(folder, megabytes)
+    bars = [
+        Bar(row.name, "min", limit)
+        for name, limit in BARS.items()
+        for row in rows
+        if row.name.startswith(name) and row.name.endswith(": ratio")
+    ]
+    versions = package_versions("numpy", "pyarrow", "h5py", "av", "google-crc32c", "xxhash")
+    return Report("Readers against bare libraries, one core, one thread", rows, bars, versions)
+
+
+def main() -> int:
+    """Pin to one core, measure, print, judge."""
+    arguments = parser((__doc__ or "").partition("\n")[0])
+    arguments.add_argument("--megabytes", type=float, default=1000, help="size of each corpus")
+    arguments.add_argument("--formats", nargs="+", choices=BARS, default=list(BARS))
+    arguments.add_argument("--repeats", type=int, default=3, help="pairs of passes over each corpus")
+    arguments.add_argument("--tensorflow", type=Path, default=ENVIRONMENT, metavar="PYTHON")
+    options = arguments.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    report = measure(options.formats, options.megabytes, options.repeats, options.tensorflow)
+    return finish(report, options.json, options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
