@@ -76,6 +76,7 @@ def write(folder: Path, recorded: Sequence[Recorded], plan: Plan, seed: int, siz
                 "episode_id": episode_id,
                 "source": one.slot.source,
                 "task": one.episode.kind,
+                "colour": one.episode.colour,
                 "instruction": one.instruction,
                 "n_steps": len(one.episode.qpos),
                 "expected": _outcomes(found, episode_id in group_of),
