@@ -49,11 +49,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.hdf5"
 
 
-def test_demos_sort_as_numbers_and_gaps_are_fine(path: Path) -> None:
+def test_demos_sort_as_numbers_and_gaps_are_named(path: Path) -> None:
     assert isaac_hdf5.detect(path)
     refs = plan(path)
     assert [ref.recording_id for ref in refs] == ["i/a/000000", "i/a/000002", "i/a/000010"]
-    assert all(ref.problem is None and ref.findings == () and str(path.parent) not in ref.recording_id for ref in refs)
+    assert all(ref.problem is None and str(path.parent) not in ref.recording_id for ref in refs)
+    for ref in refs:
+        (gap,) = ref.findings
+        assert (gap.check, gap.value, gap.unit) == ("metadata.demo_numbers", 8.0, "demos")
+        assert gap.detail == "demo numbers run to 10 and 8 are not in the file (1, 3, 4, 5, 6, 7, 8, 9)"
 
 
 def test_columns_names_types_and_time(path: Path) -> None:
@@ -94,7 +98,7 @@ def test_metadata_that_disagrees_is_reported(path: Path) -> None:
         file["data"].attrs["total"] = 500
         file["data/demo_2"].attrs["num_samples"] = 45
     refs = plan(path)
-    (total,) = refs[0].findings
+    total, _ = refs[0].findings
     assert (total.check, total.value, total.unit) == ("metadata.total", 375.0, "steps") and "500" in total.detail
     found = {f.check: f for f in isaac_hdf5.read(refs[1], source_of(path), ROBOT).findings}
     assert found["metadata.num_samples"].value == 5.0 and "45" in found["metadata.num_samples"].detail
@@ -120,7 +124,7 @@ def test_robomimic_masks_dones_and_instruction(path: Path) -> None:
     ]
     assert refs[3].problem is not None and refs[3].problem.rule == "declared_absent"
     assert "demo_7" in refs[3].problem.detail
-    assert [f.check for f in refs[0].findings] == ["metadata.mask_overlap"]
+    assert [f.check for f in refs[0].findings] == ["metadata.demo_numbers", "metadata.mask_overlap"]
     assert [r.recording_id[-6:] for r in plan(path, splits=("valid",))] == ["000002", "000010"]
     first, second = (isaac_hdf5.read(ref, source_of(path), ROBOT) for ref in refs[:2])
     assert (first.success, second.success) == (True, False)
@@ -341,7 +345,7 @@ def test_real_files(robot_data: Path, name: str, numbers: list[int], steps: int,
     refs = plan(path)
     assert [int(ref.recording_id[-6:]) for ref in refs] == numbers
     found = [finding.check for ref in refs for finding in ref.findings]
-    assert found == ["metadata.total"] * (10 if total else 0)
+    assert found == ["metadata.total", "metadata.demo_numbers"] * (10 if total else 0)
     recordings = [isaac_hdf5.read(ref, source_of(path), ROBOT) for ref in refs]
     assert sum(r.streams["steps"].num_rows for r in recordings) == steps
     last = recordings[-1].streams["steps"]

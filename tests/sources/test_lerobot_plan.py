@@ -98,6 +98,7 @@ def test_splits_choose_episodes(v21: Path) -> None:
         ({"total_episodes": 10**12}, "metadata.total_episodes", 1e12, "listed 3"),
         ({"total_frames": 14}, "metadata.total_frames", 14, "declared 14, listed 15"),
         ({"total_videos": 2}, "metadata.total_videos", 2, "3 episodes x 0 cameras make 0"),
+        ({"total_chunks": 0}, "metadata.total_chunks", 0, "declared 0; the listed episodes lie in 1"),
         ({"total_tasks": 4}, "metadata.total_tasks", 4, "declared 4, listed 1"),
     ],
 )

@@ -23,7 +23,7 @@ def test_gr00t(gr00t: Path) -> None:
     refs = plan(gr00t)
     assert [ref.problem.rule if ref.problem else None for ref in refs] == [None] * 3 + ["declared_absent"] * 2
     about = {found.check: found.value for found in refs[0].findings}
-    assert about == {"metadata.splits": 100, "metadata.total_videos": 2}
+    assert about == {"metadata.splits": 100, "metadata.total_videos": 2, "metadata.total_chunks": 0}
     recordings = [read(ref, gr00t) for ref in refs[:3]]
     assert [recording.streams["steps"].num_rows for recording in recordings] == [416, 470, 470]
     words = ["pear", "sweet potato", "meat"]

@@ -358,7 +358,7 @@ def test_bridge_against_protobuf(tmp_path: Path) -> None:
             assert rlds.read_images(held, range(10)) == images  # type: ignore[arg-type]
             assert holds_picture(images[0]) == (np.asarray(Image.open(io.BytesIO(images[0]))).std() > 1)
         said = sorted(f.check for f in recording.findings)
-        assert said == ["metadata.has_image"] * 3 + ["metadata.is_last"]
+        assert said == ["metadata.has_image"] * 3 + ["metadata.is_last", "metadata.splits_alike"]
         assert (
             json.loads(recording.attributes["episode_id"]) == oracle["episode_metadata/episode_id"].int64_list.value[0]
         )

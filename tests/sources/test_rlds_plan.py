@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -176,3 +177,18 @@ def test_a_flipped_payload_is_one_dead_letter(tmp_path: Path) -> None:
         read = p | beam.Create(refs) | Read().with_error_handler(handler)
         ids = read | beam.Map(lambda recording: recording.recording_id)
         assert_that(ids, equal_to([f"demo/train/00000{i}" for i in (0, 2, 3)]))
+
+
+def test_splits_of_the_same_size_are_named(tmp_path: Path) -> None:
+    write_dataset(tmp_path, [episode()])
+    place = tmp_path / "dataset_info.json"
+    info = json.loads(place.read_text())
+    (train,) = info["splits"]
+    info["splits"] = [{**train, "numBytes": "321"}, {**train, "name": "val", "numBytes": "321"}]
+    place.write_text(json.dumps(info))
+    (found,) = read_all(tmp_path, replace(SOURCE, splits=("train",)))[0].findings
+    assert (found.check, found.value, found.unit) == ("metadata.splits_alike", 2.0, "splits")
+    assert found.detail.startswith("splits train and val each state 1 episodes in 321 bytes")
+    info["splits"][1]["numBytes"] = "322"
+    place.write_text(json.dumps(info))
+    assert checks(read_all(tmp_path, replace(SOURCE, splits=("train",)))[0]) == {}

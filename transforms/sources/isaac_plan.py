@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import h5py
@@ -104,7 +105,7 @@ def _plan_file(source: Source, path: Path) -> list[RecordingRef]:
                 raise Unreadable("wrong_format", f"{path}: no group `data` (it has {has}); correct `format:`")
             demos = sorted(_demos(data, path.name), key=lambda demo: (demo.number, demo.name))
             masks = _masks(file)
-            findings = (*_total(data, demos), *_overlap(masks))
+            findings = (*_total(data, demos), *_gaps(demos), *_overlap(masks))
         except hdf5_file.FAULTS as error:
             detail = f"{path}: its list of demos cannot be read ({type(error).__name__}: {error}); copy it again"
             raise Unreadable("corrupt", detail) from error
@@ -159,6 +160,17 @@ def _total(data: h5py.Group, demos: list[_Named]) -> Iterator[Finding]:
         return
     detail = f"`total` says {total} samples, those of the {len(demos)} demos sum to {sum(samples)}"
     yield Finding("load", "metadata.total", float(abs(total - sum(samples))), "steps", detail=detail)
+
+
+def _gaps(demos: list[_Named]) -> Iterator[Finding]:
+    present = {demo.number for demo in demos}
+    missing = max(present, default=-1) + 1 - len(present)
+    if missing:
+        first = list(islice((n for n in count() if n not in present), min(missing, 8)))
+        more = ", ..." if missing > len(first) else ""
+        names = ", ".join(map(str, first)) + more
+        detail = f"demo numbers run to {max(present)} and {missing} are not in the file ({names})"
+        yield Finding("load", "metadata.demo_numbers", float(missing), "demos", detail=detail)
 
 
 def _overlap(masks: Mapping[str, frozenset[str]]) -> Iterator[Finding]:

@@ -58,7 +58,7 @@ def image_camera(
     index = table.schema.get_field_index(column)
     if index < 0 or not pa.types.is_struct(table.schema.field(index).type):
         text = f"{name}: declared as images; no column of bytes in {Path(table.key[0]).name}"
-        return name, None, [finding("integrity.camera_absent", 1, text)]
+        return name, None, [finding("integrity.camera_absent", 1, text, "cameras")]
     place = ImagePlace(str(root), column, tuple(ranges))
     digest = xxhash.xxh3_128()
     count, absent, size = 0, 0, 0
@@ -68,7 +68,7 @@ def image_camera(
         digest.update(image or b"")
         size += len(image or b"")
     if absent == count:
-        return name, None, [finding("integrity.camera_absent", 1, f"{name}: all {count} images are absent")]
+        return name, None, [finding("integrity.camera_absent", 1, f"{name}: all {count} images are absent", "cameras")]
     found = (
         [finding("integrity.image_missing", absent, f"{name}: {absent} of {count} images", "frames")] if absent else []
     )

@@ -72,6 +72,7 @@ class Info(msgspec.Struct, frozen=True):
     total_episodes: int | None = None
     total_frames: int | None = None
     total_tasks: int | None = None
+    total_chunks: int | None = None
     total_videos: int | None = None
     splits: dict[str, str] = {}
     data_path: str | None = None

@@ -148,22 +148,34 @@ def metadata_findings(dataset: Dataset, listing: EpisodeList) -> tuple[Finding, 
         )
     if info.total_episodes is not None and info.total_episodes != n:
         found.append(
-            finding("metadata.total_episodes", info.total_episodes, f"declared {info.total_episodes}, listed {n}")
+            finding(
+                "metadata.total_episodes",
+                info.total_episodes,
+                f"declared {info.total_episodes}, listed {n}",
+                "episodes",
+            )
         )
     lengths = [entry.length for entry in listing.episodes.values()]
     frames = sum(length or 0 for length in lengths)
     if info.total_frames is not None and None not in lengths and info.total_frames != frames:
         found.append(
-            finding("metadata.total_frames", info.total_frames, f"declared {info.total_frames}, listed {frames}")
+            finding(
+                "metadata.total_frames", info.total_frames, f"declared {info.total_frames}, listed {frames}", "frames"
+            )
         )
     cameras = info.named("video")
     if info.total_videos is not None and info.total_videos != n * len(cameras):
         text = f"declared {info.total_videos}; {n} episodes x {len(cameras)} cameras make {n * len(cameras)}"
-        found.append(finding("metadata.total_videos", info.total_videos, text))
+        found.append(finding("metadata.total_videos", info.total_videos, text, "videos"))
     found += split_findings(info, n)
+    chunks = len({info.chunk(number) for number in listing.episodes})
+    if info.version != 3 and info.total_chunks is not None and info.total_chunks != chunks:
+        text = f"declared {info.total_chunks}; the listed episodes lie in {chunks}"
+        found.append(finding("metadata.total_chunks", info.total_chunks, text, "chunks"))
     tasks = len(dataset.tasks)
     if info.total_tasks is not None and info.total_tasks != tasks:
-        found.append(finding("metadata.total_tasks", info.total_tasks, f"declared {info.total_tasks}, listed {tasks}"))
+        text = f"declared {info.total_tasks}, listed {tasks}"
+        found.append(finding("metadata.total_tasks", info.total_tasks, text, "tasks"))
     return tuple(found)
 
 
@@ -179,13 +191,13 @@ def split_findings(info: Info, n: int) -> list[Finding]:
             )
         elif span[1] > n:
             text = f"split {split!r} is {info.splits[split]!r}; {n} episodes are listed"
-            found.append(finding("metadata.splits", span[1], text))
+            found.append(finding("metadata.splits", span[1], text, "episodes"))
         ranges += [span] if span else []
     ranges.sort()
     for (_, end), (start, stop) in pairwise(ranges):
         if start < end:
             text = f"two splits both hold episodes {start} to {min(end, stop) - 1}"
-            found.append(finding("metadata.splits", min(end, stop) - start, text))
+            found.append(finding("metadata.splits", min(end, stop) - start, text, "episodes"))
     return found
 
 

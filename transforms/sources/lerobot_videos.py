@@ -162,10 +162,12 @@ def camera_of(
     window, found = locate(root, info, feature, listed)
     if window is None:
         text = f"{name}: the metadata lists no file for episode {listed.episode}"
-        return Camera(name, None, None, (finding("integrity.camera_absent", 1, text),))
+        return Camera(name, None, None, (finding("integrity.camera_absent", 1, text, "cameras"),))
     path = root / window.file
     if not path.is_file():
-        return Camera(name, None, None, (finding("integrity.camera_absent", 1, f"{name}: {window.file} is absent"),))
+        return Camera(
+            name, None, None, (finding("integrity.camera_absent", 1, f"{name}: {window.file} is absent", "cameras"),)
+        )
     try:
         video = probed(path, decoder)
     except Unreadable as error:
@@ -181,7 +183,7 @@ def camera_of(
     ]
     if not len(pts):
         text = f"{name}: {window.file} shows no frame from {window.start_s} to {window.end_s} s"
-        return Camera(name, None, None, (*notes, finding("integrity.camera_absent", 1, text)))
+        return Camera(name, None, None, (*notes, finding("integrity.camera_absent", 1, text, "cameras")))
     first, last = int(pts[0]), int(pts[-1])
     depth = bool(declared.video.is_depth_map)
     ref = VideoRef(str(path), first, last, origin_ns, video.content_hash, depth)

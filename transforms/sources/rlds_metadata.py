@@ -99,6 +99,7 @@ class Split(msgspec.Struct, rename="camel", frozen=True):
     """One split of dataset_info.json; numbers are strings there, as proto3 JSON writes int64."""
 
     name: str
+    num_bytes: int | str = 0
     shard_lengths: tuple[int | str, ...] = ()
     filepath_template: str = _DEFAULT_TEMPLATE
 

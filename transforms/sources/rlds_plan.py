@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
 from transforms.sources.rlds_metadata import (
+    DatasetInfo,
     Shard,
     is_version_folder,
     list_shards,
@@ -125,6 +127,26 @@ def _dataset_findings(fault: str) -> tuple[Finding, ...]:
     return (metadata_finding("dataset_info", fault, 1.0, "files"),) if fault else ()
 
 
+def _alike(info: DatasetInfo | None) -> tuple[Finding, ...]:
+    """Splits that state the same shards and the same bytes: chance does not repeat a size to the byte."""
+    stated: dict[tuple[tuple[int, ...], int], list[str]] = defaultdict(list)
+    for split in info.splits if info else ():
+        size = str(split.num_bytes)
+        if size.isdecimal() and int(size):
+            stated[tuple(map(int, split.shard_lengths)), int(size)].append(split.name)
+    return tuple(
+        metadata_finding(
+            "splits_alike",
+            f"splits {' and '.join(names)} each state {sum(lengths)} episodes in {size} bytes: "
+            "they may hold the same episodes; compare them before one is used to evaluate the other",
+            float(len(names)),
+            "splits",
+        )
+        for (lengths, size), names in stated.items()
+        if len(names) > 1
+    )
+
+
 def _plan_folder(source: Source, folder: Path, place: str) -> Iterator[RecordingRef]:
     info, fault = load_info(folder)
     shards = list_shards(folder, info)
@@ -142,7 +164,7 @@ def _plan_folder(source: Source, folder: Path, place: str) -> Iterator[Recording
             continue
         first = 0
         for shard in (shard for shard in shards if shard.split == split):
-            findings = _dataset_findings(fault)
+            findings = (*_dataset_findings(fault), *_alike(info))
             if info is not None and not shard.named:
                 detail = f"{shard.path.name} is not in dataset_info.json"
                 findings += (metadata_finding("shard_undeclared", detail, 1.0, "files"),)
