@@ -24,10 +24,7 @@ from transforms.schema import (
 )
 
 STAGE = "load"
-LARGEST_JOINT_RAD = 4 * np.pi
-"""Two turns either way: no jointed arm reads more in rad, and degrees soon do."""
 GRIPPER_ROUNDING = 1e-6
-NORM_TOLERANCE = 1e-3
 
 
 def unit_quaternions(values: Floats, rotation_type: str, quaternion_order: str, unit: str) -> Floats:
@@ -106,7 +103,7 @@ def _text(part: ColumnSlice) -> str:
 
 
 def _not_run(part: str, detail: str) -> Finding:
-    return Finding(STAGE, f"conventions.{part}", status="not_run", detail=detail)
+    return Finding(STAGE, f"conventions.{part.replace('.', '_')}", status="not_run", detail=detail)
 
 
 class _Canonicaliser:
@@ -179,15 +176,7 @@ def _joints(work: _Canonicaliser, embodiment: Embodiment) -> None:
             )
             work.findings.append(Finding(STAGE, "conventions.column_absent", 1.0, "columns", detail=detail))
         else:
-            q = to_rad(raw)
-            work.put(stream, JOINT_POSITION, q, (joints.position,))
-            size = np.where(np.isfinite(q), np.abs(q), 0.0).max(axis=1, initial=0.0)
-            rows = np.flatnonzero(size > LARGEST_JOINT_RAD)
-            if len(rows):
-                detail = (
-                    f"declared {joints.unit}, but a joint reads {size.max():.6g} rad; declare the unit that is true"
-                )
-                work.flag("conventions.joint_unit", float(size.max()), "rad", rows, stream, detail)
+            work.put(stream, JOINT_POSITION, to_rad(raw), (joints.position,))
     if joints.velocity is not None:
         taken = work.take("joints.velocity", joints.velocity)
         if taken:
@@ -227,12 +216,6 @@ def _pose(work: _Canonicaliser, embodiment: Embodiment) -> None:
     metres = position / 1000.0 if pose.position_unit == "mm" else position
     quaternions = unit_quaternions(rotation, pose.rotation_type, pose.quaternion_order, pose.rotation_unit)
     work.put(stream, END_EFFECTOR_POSE, np.hstack([metres, quaternions]), (pose.position, pose.rotation))
-    if pose.rotation_type == "quaternion":
-        off = np.abs(np.linalg.norm(rotation, axis=1) - 1.0)
-        rows = np.flatnonzero(off > NORM_TOLERANCE)
-        if len(rows):
-            detail = f"{len(rows)} quaternions of {_text(pose.rotation)} are not of unit length; they were normalised"
-            work.flag("conventions.quaternion_norm", float(np.nanmax(off)), "", rows, stream, detail)
 
 
 def _gripper(work: _Canonicaliser, part: str, name: str, gripper: GripperColumns | None) -> None:
@@ -262,7 +245,7 @@ def canonicalise(recording: Recording, embodiment: Embodiment) -> Recording:
 
     A declared column that is absent or too narrow is a finding, and an undeclared part a check that was not run. The
     order of a quaternion's elements cannot be told from the quaternions: norms and the angle between two of them are
-    the same in any order, so no finding is made of it here.
+    the same in any order, so no finding is made of it here. Units and norms are PhysicsValidator's to measure.
     """
     work = _Canonicaliser(recording)
     if embodiment.state and not any(STATE in batch.schema.names for batch in recording.streams.values()):

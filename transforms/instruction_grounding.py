@@ -16,7 +16,7 @@ from transforms.measure import measured, not_run
 from transforms.schema import ACTION_GRIPPER, GRIPPER
 from transforms.stage import EpisodeStage
 
-NAME = "grounding"
+NAME = "instruction_grounding"
 STATUS = "grounding.status"
 CONSISTENCY = "grounding.verb_consistency"
 Status = Literal["matched", "mismatch", "generic", "missing"]
@@ -141,6 +141,13 @@ def _before(
     return _one([u.text for gap, u in gaps if gap == nearest], params, f"{seconds:.6g} s before")
 
 
+def closed_then_opened(opening: Floats, change: float) -> bool:
+    """Whether (T,) anywhere falls by `change` and rises by it again, however far the gripper opens and ends."""
+    before = np.maximum.accumulate(opening)
+    after = np.maximum.accumulate(opening[::-1])[::-1]
+    return bool((np.minimum(before, after) - opening).max() >= change)
+
+
 def contradiction(text: str, opening: Floats, commanded: Floats | None, change: float) -> tuple[bool, str] | str:
     """Whether the gripper contradicts the verb, and how; where the verb or the movement tells nothing, the reason.
 
@@ -165,8 +172,10 @@ def contradiction(text: str, opening: Floats, commanded: Floats | None, change: 
         return True, f"{sorted(grasping or RELEASE & words)[0]!r}, but the gripper never closes"
     if float(opening[0]) < 0.5 and not fell:
         return "the gripper is closed from the start: the episode may begin in mid-deed"
-    released = opening[-1] - opening[int(np.argmin(opening)) :].min() >= change or float(opening[-1]) >= 0.5
-    if (RELEASE & words) and not released and (commanded is None or commanded[-1] < 0.5):
+    released = any(
+        float(one[-1]) >= 0.5 or closed_then_opened(one, change) for one in (opening, commanded) if one is not None
+    )
+    if (RELEASE & words) and not released:
         return True, f"{sorted(RELEASE & words)[0]!r}, but the gripper never opens after it closed"
     return False, ""
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from transforms.arrays import column_matrix
 from transforms.episode import Finding
+from transforms.schema import VALID
 
 Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
@@ -40,6 +43,18 @@ def measured(
 def not_run(stage: str, check: str, reason: str, unit: str = "") -> Finding:
     """A check that could not be made, and what to declare or record so that it can."""
     return Finding(stage, check, None, unit, detail=reason, status="not_run")
+
+
+def transition_starts(steps: pa.RecordBatch) -> Flags:
+    """(T,) whether a complete transition starts at a step; everywhere where none has been marked."""
+    valid = column_matrix(steps, VALID)
+    return np.ones(steps.num_rows, bool) if valid is None else np.asarray(valid[:, 0] > 0)
+
+
+def in_transitions(steps: pa.RecordBatch) -> Flags:
+    """(T,) whether a step is the state s or the next state s' of a transition."""
+    starts = transition_starts(steps)
+    return np.asarray(starts | np.append(False, starts[:-1]))
 
 
 def runs(flags: Flags) -> NDArray[np.int64]:

@@ -21,8 +21,8 @@ from transforms.kinematics import (
     sustained,
     violating,
 )
-from transforms.measure import Times, measured, not_run
-from transforms.schema import JOINT_POSITION, JOINT_VELOCITY, VALID
+from transforms.measure import Times, in_transitions, measured, not_run
+from transforms.schema import JOINT_POSITION, JOINT_VELOCITY
 from transforms.stage import EpisodeStage
 from transforms.urdf import UrdfLimits, load_limits
 
@@ -236,7 +236,7 @@ def _absent(embodiment: Embodiment) -> str:
 
 
 def joint_track(episode: Episode, embodiment: Embodiment) -> JointTrack | str:
-    """The episode's joints, steps marked invalid as NaN; where there are none, the reason."""
+    """The episode's joints, steps of no transition as NaN; where there are none, the reason."""
     q = column_matrix(episode.steps, JOINT_POSITION)
     joints = embodiment.joints
     if q is None or joints is None:
@@ -245,9 +245,9 @@ def joint_track(episode: Episode, embodiment: Embodiment) -> JointTrack | str:
         return f"{len(joints.names)} joint names are declared for {q.shape[1]} columns"
     if not np.isfinite(q).any():
         return "no joint position is finite"
-    valid = column_matrix(episode.steps, VALID)
-    if valid is not None:
-        q = np.where(valid > 0, q, np.nan)
+    q = np.where(in_transitions(episode.steps)[:, None], q, np.nan)
+    if not np.isfinite(q).any():
+        return "no joint position of a transition is finite"
     velocity = column_matrix(episode.steps, JOINT_VELOCITY)
     return JointTrack(joints.names, q, velocity, times_ns(episode.steps))
 

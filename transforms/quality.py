@@ -14,7 +14,7 @@ import numpy as np
 from transforms.arrays import Floats, column_matrix, times_ns
 from transforms.episode import Episode, Finding
 from transforms.frames import FrameParams, ReadImages, frame_findings
-from transforms.measure import Flags, Times, longest_run, measured, not_run
+from transforms.measure import Flags, Times, in_transitions, longest_run, measured, not_run, transition_starts
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.motion import Motion, MotionParams, measure_motion
 from transforms.schema import (
@@ -56,16 +56,22 @@ class DataQualityParams:
 
 
 def nan_finding(episode: Episode, times: Times | None) -> Finding:
-    """`integrity.nan`: how many values of state, action and canonical columns are absent or not finite."""
+    """`integrity.nan`: how many values of the transitions' states, actions and canonical columns are not finite.
+
+    States count at every step that is s or s' of a transition, commands where one starts: the action of a last step
+    (RLDS leaves it undefined), and steps that a stream's data does not reach, enter no training batch.
+    """
     counts: dict[str, int] = {}
     rows: Flags = np.zeros(episode.steps.num_rows, bool)
     seen = False
+    observed, acted = in_transitions(episode.steps), transition_starts(episode.steps)
     for name in VALUES:
         values = column_matrix(episode.steps, name)
         if values is None:
             continue
         seen = True
-        bad = ~np.isfinite(values)
+        used = acted if name in (ACTION, ACTION_GRIPPER) else observed
+        bad = ~np.isfinite(values) & used[:, None]
         if bad.any():
             counts[name] = int(bad.sum())
             rows |= bad.any(axis=1)

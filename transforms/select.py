@@ -17,7 +17,6 @@ from transforms.representatives import Duplicate, Standing, choose
 
 STAGES = (
     "load",
-    "canonical",
     "temporal_alignment",
     "episode_boundary",
     "transition_alignment",
@@ -25,7 +24,7 @@ STAGES = (
     "quality",
     "physics",
 )
-"""Order in which failures are named: the earliest stage's decides. Others come after, by name."""
+"""Order in which failures are named, by `Finding.stage`: the earliest stage's decides. Others come after, by name."""
 GROUNDING = "instruction_grounding"
 DEDUPLICATION = "deduplication"
 
@@ -55,9 +54,9 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "timestamps.backward": Rule(max=0),  # steps that run back in time: order is lost, no derivative holds
     "timestamps.equal": Rule(max=0),  # steps that share a stamp: one of them was never sampled
     "timestamps.missing": Rule(max=0),  # steps without a stamp: cannot be aligned
-    "integrity.nan": Rule(max=0),  # NaN or infinity in any step: poisons a training batch
-    "frames.black": Rule(max=0.5),  # share of frames: a camera dark for half of an episode shows no task
-    "frames.frozen": Rule(max=0.5),  # share of frames: repeated while the robot moves
+    "integrity.nan": Rule(max=0),  # NaN or infinity in a transition: poisons a training batch
+    "frames.black": Rule(max=0.5),  # share of the shown frames: a camera dark for half of an episode shows no task
+    "frames.frozen": Rule(max=0.5),  # share of the moving steps whose frame stands still
     "physics.position_excess": Rule(max=0),  # beyond a joint limit and its margin
     "physics.velocity_ratio": Rule(max=1.0),  # of the limit and its noise margin
 }

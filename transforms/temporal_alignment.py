@@ -208,6 +208,16 @@ def _aligned(
     return steps, found
 
 
+def _by_time(finding: Finding, source: _Clock) -> Finding:
+    """A finding about rows of a clock that is not the steps' own: its rows become an interval where they have times."""
+    if finding.frames is None:
+        return finding
+    first, last = finding.frames
+    known = finding.interval is None and source.usable and last < len(source.times)
+    interval = (int(source.times[first]), int(source.times[last])) if known else finding.interval
+    return replace(finding, frames=None, interval=interval)
+
+
 def align(recording: Recording, params: TemporalAlignmentParams) -> Recording:
     """The recording with one stream, `steps`; sensor clocks that are out of order keep their rows and are reported.
 
@@ -236,7 +246,8 @@ def align(recording: Recording, params: TemporalAlignmentParams) -> Recording:
     wanted = _clock(steps)
     same = len(wanted.times) == len(source.times) and np.array_equal(wanted.times, source.times)
     steps, missing = _with_cameras(recording, steps, wanted if same else source, wanted)
-    findings = recording.findings + tuple(found + more + missing)
+    before = recording.findings + tuple(found)
+    findings = (before if same else tuple(_by_time(one, source) for one in before)) + tuple(more + missing)
     return replace(recording, streams={STEPS: steps}, findings=findings)
 
 

@@ -179,7 +179,7 @@ def test_in_a_pipeline_with_one_dead_letter() -> None:
         assert [(e.episode_id, e.instruction_status) for e in out] == [("s/0", "matched")]
 
     def check_dead(rows: list[tuple[str, str, str]]) -> None:
-        assert rows == [("grounding", "s/1", "stage_failed")]
+        assert rows == [("instruction_grounding", "s/1", "stage_failed")]
 
     with TestPipeline(runner=FnApiRunner()) as p:
         handler = CollectingErrorHandler()

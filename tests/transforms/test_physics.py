@@ -24,7 +24,7 @@ from transforms.encoders import sign_flips
 from transforms.episode import TIMESTAMP, Episode, Finding
 from transforms.kinematics import backward_derivative, backward_velocity, noise_sigma
 from transforms.physics import PhysicsParams, PhysicsValidator, validate
-from transforms.schema import ACTION, JOINT_POSITION, JOINT_VELOCITY, STATE
+from transforms.schema import ACTION, JOINT_POSITION, JOINT_VELOCITY, STATE, VALID
 from transforms.urdf import UrdfLimits
 
 NAMES = ("a", "b")
@@ -79,6 +79,17 @@ def test_position_excess_is_frame_exact() -> None:
     assert first.detail.startswith("b at 1.2 rad")
     assert second.frames == (20, 20)
     assert second.detail.startswith("a at -1.5 rad")
+
+
+def test_the_last_next_state_is_checked_and_a_step_of_no_transition_is_not() -> None:
+    q = slow()
+    q[-1, 0], q[0, 0] = 1.5, 1.5
+    one = episode(q)
+    valid = pa.array([False, *[True] * (len(q) - 2), False])
+    one = replace(one, steps=one.steps.append_column(VALID, valid))
+    (found,) = of(validate(one, EMBODIMENT, LIMITS, PhysicsParams()), "physics.position_excess")
+    assert found.frames == (len(q) - 1, len(q) - 1)
+    assert found.value == pytest.approx(0.5, abs=5e-3)
 
 
 def test_rounding_beyond_a_limit_is_no_violation() -> None:

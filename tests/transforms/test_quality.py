@@ -27,7 +27,7 @@ from transforms.arrays import Floats, list_column
 from transforms.episode import TIMESTAMP, Episode, Finding, ImageRef, VideoRef
 from transforms.motion import MotionParams, measure_motion
 from transforms.quality import DataQualityParams, DataQualityScorer, count_flips, score, tracking_residual
-from transforms.schema import ACTION, ACTION_GRIPPER, END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, STATE
+from transforms.schema import ACTION, ACTION_GRIPPER, END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, STATE, VALID
 from transforms.smoothness import ldlj, sparc, uniform
 
 PARAMS = DataQualityParams()
@@ -96,6 +96,15 @@ def test_nan_and_null_are_counted_where_they_are() -> None:
     found = measure(episode({STATE: state, ACTION: action}))["integrity.nan"]
     assert (found.value, found.frames) == (3.0, (3, 7))
     assert found.detail == "observation.state: 2, action: 1"
+
+
+def test_only_values_of_transitions_count_as_nan() -> None:
+    state, action = np.zeros((6, 1)), np.zeros((6, 1))
+    state[[0, 5]] = np.nan  # step 0 is reached by no data, step 5 is the last next state
+    action[[0, 5]] = np.nan  # no action follows the last state
+    valid = pa.array([False, True, True, True, True, False])
+    found = measure(episode({STATE: state, ACTION: action, VALID: valid}))["integrity.nan"]
+    assert (found.value, found.frames, found.detail) == (1.0, (5, 5), "observation.state: 1")
 
 
 def test_idling_and_its_longest_pause() -> None:

@@ -158,7 +158,7 @@ def test_nothing_is_interpolated_across_a_gap() -> None:
     assert out.column(ACTION).to_pylist()[2:9] == [[2.0], None, None, None, None, None, [3.0]]
     assert column(result, "staleness_ms.steps")[2:9, 0].tolist() == [0, 50, 100, 150, 200, 250, 0]
     gap = measured(result, "alignment.max_gap_ms")
-    assert (gap.value, gap.interval, gap.frames) == (300.0, (100 * MS, 400 * MS), (2, 3))
+    assert (gap.value, gap.interval, gap.frames) == (300.0, (100 * MS, 400 * MS), None)  # rows of the old clock
     assert measured(result, "alignment.drop_rate").value == 0.5
 
 
@@ -189,6 +189,17 @@ def test_a_bad_clock_is_reported_and_its_rows_are_left_alone(
     finding = measured(result, check)
     assert (finding.value, finding.frames, finding.interval) == (count, at, interval)
     assert measured(result, "alignment.jitter_ms").status == "not_run"
+
+
+def test_rows_of_a_clock_that_is_left_become_intervals() -> None:
+    steps = batch(np.array([0, 10, 20, 70, 80]) * MS, observation__state=np.zeros((5, 1)))
+    flagged = Finding("load", "metadata.is_first", 1.0, "steps", frames=(3, 4), detail="stream steps")
+    one = recording({"steps": steps}, findings=(flagged,))
+    for rate_hz, frames, interval in ((None, (3, 4), None), (50, None, (70 * MS, 80 * MS))):
+        result = align(one, TemporalAlignmentParams(rate_hz=rate_hz))
+        gap, kept = measured(result, "alignment.max_gap_ms"), measured(result, "metadata.is_first")
+        assert (kept.frames, kept.interval) == (frames, interval)
+        assert (gap.frames, gap.interval) == (frames and (2, 3), (20 * MS, 70 * MS))
 
 
 def test_no_time_at_all_passes_with_checks_not_run() -> None:
