@@ -143,10 +143,12 @@ def gripper_finding(episode: Episode, params: DataQualityParams) -> Finding:
 def tracking_residual(action: Floats, state: Floats, max_lag: int) -> tuple[float, int]:
     """Smallest root mean square of action[t] - state[t + lag], in ranges of each element, and its lag in steps.
 
-    action, state: (T, D). Elements that never move do not count; NaN where none does.
+    action, state: (T, D). The range is the larger of both. Elements of which either never moves do not count: a
+    constant command, such as a hand held shut beyond its stop, is not tracked. NaN where none counts.
     """
-    spread = np.nanmax(state, axis=0) - np.nanmin(state, axis=0)
-    moved = spread > 0
+    commanded, reached = (np.nanmax(x, axis=0) - np.nanmin(x, axis=0) for x in (action, state))
+    moved = (commanded > 0) & (reached > 0)
+    spread = np.fmax(commanded, reached)
     best, at = float("nan"), 0
     for lag in range(min(max_lag, len(state) - 2) + 1):
         error = (action[: len(action) - lag] - state[lag:])[:, moved] / spread[moved]
@@ -166,11 +168,11 @@ def tracking_finding(episode: Episode, params: DataQualityParams) -> Finding:
     action, state = column_matrix(episode.steps, ACTION), column_matrix(episode.steps, STATE)
     if action is None or state is None or action.shape != state.shape or len(state) < 2:
         return not_run(NAME, check, "action and state do not have the same elements", "range")
-    if not np.isfinite(state).any(axis=0).all():
-        return not_run(NAME, check, "an element of the state is never finite", "range")
+    if not (np.isfinite(state).any(axis=0) & np.isfinite(action).any(axis=0)).all():
+        return not_run(NAME, check, "an element of the state or the action is never finite", "range")
     residual, lag = tracking_residual(action, state, params.max_lag_steps)
     if not np.isfinite(residual):
-        return not_run(NAME, check, "no element of the state moves", "range")
+        return not_run(NAME, check, "no element of both state and action moves", "range")
     return measured(NAME, check, residual, "range", detail=f"at a lag of {lag} steps")
 
 

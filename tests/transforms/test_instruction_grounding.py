@@ -146,6 +146,13 @@ def test_a_large_object_stops_the_gripper_above_half() -> None:
     assert verb(episode("pick up the box", [1.0] * 20, [*[1.0] * 8, *[0.0] * 12])).value == 1.0
 
 
+def test_a_gripper_that_rests_closed_and_never_opens_far() -> None:
+    deed = [*[0.02] * 4, *[0.36] * 4, *[0.1] * 4, *[0.33] * 4, *[0.02] * 4]
+    assert verb(episode("place it in the box", deed, deed)).value == 1.0
+    held = [*[0.02] * 4, *[0.36] * 4, *[0.1] * 12]
+    assert verb(episode("place it in the box", held, held)).value == 0.0
+
+
 @pytest.mark.parametrize(
     ("text", "status"), [(None, "missing"), ("do some thing", "generic"), ("open drawer", "matched")]
 )

@@ -149,6 +149,17 @@ def test_tracking_finds_the_lag() -> None:
     assert measure(one)["quality.action_state_residual"].detail == "at a lag of 3 steps"
 
 
+def test_a_constant_command_is_not_tracked() -> None:
+    wave = np.sin(np.arange(50) / 5)
+    trembling = 1e-4 * np.cos(np.arange(50))
+    shut = np.full(50, -1.5)
+    state, action = np.stack([wave, trembling], axis=1), np.stack([wave, shut], axis=1)
+    assert tracking_residual(action, state, 10) == (0.0, 0)
+    assert np.isnan(tracking_residual(action[:, 1:], state[:, 1:], 10)[0])
+    half = tracking_residual(2 * wave[:2, None], wave[:2, None], 0)[0]
+    assert half == pytest.approx(np.sin(0.2) / np.sqrt(2) / (2 * np.sin(0.2)))
+
+
 @pytest.mark.parametrize(
     ("columns", "dt_s", "check", "reason"),
     [
