@@ -20,6 +20,7 @@ from beam_pipeline.publish import GateFailure, Output, check_gates, open_output,
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
+from transforms.column_types import CheckColumnTypes
 from transforms.dedup import GPUDeduplicator
 from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import Decision, Evidence, Fingerprint, LedgerRow
@@ -97,7 +98,8 @@ class MultimodalPipeline:
             | "Take fingerprints" >> beam.Map(_fingerprint).with_output_types(Fingerprint)
             | "Find duplicates" >> GPUDeduplicator(config.deduplication)
         )
-        decisions = (evidence, clusters) | "Select" >> Select(config.select)
+        checked = evidence | "Check column types" >> CheckColumnTypes()
+        decisions = (checked, clusters) | "Select" >> Select(config.select)
         kept = decisions | "Keep" >> beam.Filter(_is_kept).with_output_types(Decision)
         rows = (
             decisions | "Enter decisions" >> beam.Map(from_decision).with_output_types(LedgerRow),

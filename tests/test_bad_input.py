@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.factories import (
+    EXAMPLE,
     frame,
     motion,
     rlds_example,
@@ -61,7 +62,7 @@ def test_bit_flip_in_tfrecord_payload(tmp_path: Path, rlds: list[Path]) -> None:
     data[len(frame(rlds_example(0))) // 2] ^= 1
     rlds[0].write_bytes(bytes(data))
     job = run_job(tmp_path, RLDS)
-    assert_quarantined(job, "r/train/000000", "corrupt", "CRC", rlds[0].name)
+    assert_quarantined(job, "r/train/000000", "corrupt", "checksum", rlds[0].name)
     assert_others_kept(job, "r/train/000000")
 
 
@@ -118,6 +119,84 @@ def test_shape_change_inside_hdf5_episode(tmp_path: Path) -> None:
     assert_others_kept(job, "i/a/000001")
 
 
+def test_bit_flip_in_hdf5_with_checksums(tmp_path: Path) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(0), 1: motion(1)})
+    with h5py.File(tmp_path / "isaac/a.hdf5", "r+") as file:
+        values = file["data/demo_1/obs/eef_pos"][()]
+        del file["data/demo_1/obs/eef_pos"]
+        stored = file["data/demo_1/obs"].create_dataset("eef_pos", data=values, chunks=values.shape, fletcher32=True)
+        at = stored.id.get_chunk_info(0).byte_offset
+    data = bytearray((tmp_path / "isaac/a.hdf5").read_bytes())
+    data[at + 100] ^= 1
+    (tmp_path / "isaac/a.hdf5").write_bytes(bytes(data))
+    job = run_job(tmp_path, ISAAC)
+    assert_quarantined(job, "i/a/000001", "corrupt", "a.hdf5", "eef_pos")
+    assert_others_kept(job, "i/a/000001")
+
+
+def test_bit_flip_in_the_structure_of_hdf5(tmp_path: Path) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(0), 1: motion(1)})
+    with h5py.File(tmp_path / "isaac/a.hdf5") as file:
+        at = h5py.h5o.get_info(file["data/demo_1/states"].id).addr
+    data = bytearray((tmp_path / "isaac/a.hdf5").read_bytes())
+    data[at] ^= 0xFF
+    (tmp_path / "isaac/a.hdf5").write_bytes(bytes(data))
+    job = run_job(tmp_path, ISAAC)
+    assert_quarantined(job, "i/a/000001", "corrupt", "a.hdf5", "again")
+    assert_others_kept(job, "i/a/000001")
+
+
+def test_absurd_size_in_hdf5(tmp_path: Path) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(0), 1: motion(1)})
+    with h5py.File(tmp_path / "isaac/a.hdf5", "r+") as file:
+        del file["data/demo_1/actions"]
+        file["data/demo_1"].create_dataset("actions", (1 << 40, 8), "f4", chunks=(1024, 8))
+    job = run_job(tmp_path, ISAAC)
+    assert_quarantined(job, "i/a/000001", "absurd_size", str(1 << 45), "actions", "write it again")
+    assert_others_kept(job, "i/a/000001")
+
+
+def test_empty_hdf5_demo(tmp_path: Path) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(0), 1: np.zeros((0, 7), "f4")})
+    job = run_job(tmp_path, ISAAC)
+    assert_quarantined(job, "i/a/000001", "empty", "demo_1")
+    assert_others_kept(job, "i/a/000001")
+
+
+def test_shape_change_inside_tfrecord_episode(tmp_path: Path) -> None:
+    example = EXAMPLE.FromString(rlds_example(1))
+    del example.features.feature["steps/observation/state"].float_list.value[-3:]
+    write_rlds(tmp_path / "rlds", [[rlds_example(0), example.SerializeToString(deterministic=True)]])
+    job = run_job(tmp_path, RLDS)
+    assert_quarantined(job, "r/train/000001", "shape_changed", "observation/state", "317")
+    assert_others_kept(job, "r/train/000001")
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+def test_broken_metadata_of_one_source_leaves_the_other(tmp_path: Path, rlds: list[Path], name: str) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(5)})
+    (tmp_path / "rlds" / name).write_text('{"splits": [')
+    job = run_job(tmp_path, f"{RLDS}\n{ISAAC}")
+    assert job.status == 0 and job.ledger["i/a/000000"]["outcome"] == "kept"
+    rows = [row for row in job.ledger.values() if row["source"] == "r"]
+    spoken = [row["detail"] or "" for row in rows if row["outcome"] == "quarantined"]
+    findings = [f["detail"] for path in (job.output / "evidence").rglob("*.parquet") for f in _rows(path)]
+    assert any(name in text for text in spoken + findings), (spoken, findings)
+
+
+def test_broken_metadata_of_lerobot(tmp_path: Path, lerobot: Path) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(5)})
+    (lerobot / "meta/info.json").write_text('{"fps": ')
+    job = run_job(tmp_path, f"{LEROBOT}\n{ISAAC}")
+    assert job.status == 0 and job.ledger["i/a/000000"]["outcome"] == "kept"
+    (row,) = [row for row in job.ledger.values() if row["source"] == "l"]
+    assert row["outcome"] == "quarantined" and "info.json" in row["detail"]
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    return pq.ParquetFile(path).read().to_pylist()  # type: ignore[no-any-return]
+
+
 def test_nan_and_infinity_are_findings_that_reject(tmp_path: Path) -> None:
     poisoned = motion(1)
     poisoned[7, 2], poisoned[9, 3] = np.nan, np.inf
@@ -138,8 +217,10 @@ def lerobot(tmp_path: Path) -> Path:
 def test_truncated_and_flipped_parquet(tmp_path: Path, lerobot: Path) -> None:
     first, second = (lerobot / f"data/chunk-000/episode_{i:06d}.parquet" for i in (0, 1))
     first.write_bytes(first.read_bytes()[:-200])
+    # Parquet states checksums of its pages only where its writer is asked to
+    pq.write_table(pq.read_table(second), second, write_page_checksum=True)
     data = bytearray(second.read_bytes())
-    data[30:400] = bytes(b ^ 0xFF for b in data[30:400])
+    data[300] ^= 1
     second.write_bytes(bytes(data))
     job = run_job(tmp_path, LEROBOT)
     assert job.ledger["l/train/000000"]["rule"] in ("truncated", "corrupt")
@@ -148,6 +229,18 @@ def test_truncated_and_flipped_parquet(tmp_path: Path, lerobot: Path) -> None:
         row = job.ledger[f"l/train/{index:06d}"]
         assert row["outcome"] == "quarantined" and f"episode_{index:06d}.parquet" in row["detail"]
     assert_others_kept(job, "l/train/000000", "l/train/000001")
+
+
+@pytest.mark.parametrize("part", ["page header", "footer", "footer length"])
+def test_bit_flip_in_the_structure_of_parquet(tmp_path: Path, lerobot: Path, part: str) -> None:
+    path = lerobot / "data/chunk-000/episode_000001.parquet"
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[{"page header": 5, "footer": footer, "footer length": -6}[part]] ^= 0x80
+    path.write_bytes(bytes(data))
+    job = run_job(tmp_path, LEROBOT)
+    assert_quarantined(job, "l/train/000001", "corrupt", "episode_000001.parquet", "restore the file")
+    assert_others_kept(job, "l/train/000001")
 
 
 def test_parquet_that_is_text(tmp_path: Path, lerobot: Path) -> None:
@@ -245,6 +338,40 @@ def test_file_that_cannot_be_opened(tmp_path: Path, lerobot: Path) -> None:
     row = job.ledger["l/train/000001"]
     assert row["outcome"] == "quarantined" and "episode_000001.parquet" in row["detail"]
     assert_others_kept(job, "l/train/000001")
+
+
+@pytest.mark.parametrize(("damage", "rules"), [("truncated", ("truncated", "corrupt")), ("text", ("wrong_format",))])
+def test_broken_plain_video_is_quarantined(tmp_path: Path, damage: str, rules: tuple[str, ...]) -> None:
+    write_video(tmp_path / "video/a.mp4", 40)
+    write_video(tmp_path / "video/b.mp4", 40, seed=1)
+    data = (tmp_path / "video/b.mp4").read_bytes()
+    (tmp_path / "video/b.mp4").write_bytes(data[: len(data) // 2] if damage == "truncated" else b"no video\n" * 99)
+    job = run_job(tmp_path, VIDEO)
+    row = job.ledger["v/b"]
+    assert row["outcome"] == "quarantined" and row["rule"] in rules and "b.mp4" in row["detail"], row
+    assert job.status == 0 and job.ledger["v/a"]["outcome"] == "kept"
+
+
+def test_column_of_another_type_in_one_recording(tmp_path: Path) -> None:
+    for index, noun in enumerate(("0.5", "0.25", "broken")):
+        write_video(tmp_path / f"video/v{index}.mp4", 30, seed=index)
+        rows = [f"{k / 20},{np.sin(k + index)},{noun}" for k in range(30)]
+        (tmp_path / f"video/v{index}.csv").write_text("\n".join(["timestamp,x,torque", *rows]) + "\n")
+    job = run_job(tmp_path, VIDEO)
+    row = job.ledger["v/v2"]
+    assert (row["outcome"], row["rule"]) == ("rejected", "integrity.column_type"), row
+    assert all(word in row["detail"] for word in ("torque", "string", "double", "2 of 3")), row["detail"]
+    assert_others_kept(job, "v/v2")
+
+
+def test_integers_beyond_float_precision_are_data(tmp_path: Path) -> None:
+    write_video(tmp_path / "video/a.mp4", 30)
+    rows = [f"{k / 20},{np.sin(k)},{1_700_000_000_000_000_001 + k}" for k in range(30)]
+    (tmp_path / "video/a.csv").write_text("\n".join(["timestamp,x,header.stamp_ns", *rows]) + "\n")
+    job = run_job(tmp_path, VIDEO)
+    assert_others_kept(job)
+    (part,) = (job.output / "transitions").rglob("*.parquet")
+    assert 1_700_000_000_000_000_001 in pq.ParquetFile(part).read(["header.stamp_ns"]).column(0).to_pylist()
 
 
 def test_unknown_file_in_a_folder_is_quarantined_not_skipped(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "timestamps.equal": Rule(max=0),  # steps that share a stamp: one of them was never sampled
     "timestamps.missing": Rule(max=0),  # steps without a stamp: cannot be aligned
     "integrity.nan": Rule(max=0),  # NaN or infinity in a transition: poisons a training batch
+    "integrity.column_type": Rule(max=0),  # a column typed unlike the source's others: one folder has one schema
     "frames.black": Rule(max=0.5),  # share of the shown frames: a camera dark for half of an episode shows no task
     "frames.frozen": Rule(max=0.5),  # share of the moving steps whose frame stands still
     "physics.position_excess": Rule(max=0),  # beyond a joint limit and its margin

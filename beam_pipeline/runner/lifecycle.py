@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+
+_BEAM_LOGGER = "apache_beam.runners.common"
 
 
 class PipelineLifecycleManager:
     """Context of one run.
 
     Inside it SIGTERM raises KeyboardInterrupt in the main thread, as Ctrl-C does, so that a scheduler's kill
-    cancels the pipeline; callbacks given to `on_exit` run last in, first out, also after an error.
+    cancels the pipeline, and Beam logs no traceback of it; callbacks given to `on_exit` run last in, first out, also
+    after an error.
     """
 
     def __init__(self) -> None:
@@ -22,8 +26,12 @@ class PipelineLifecycleManager:
     def __enter__(self) -> PipelineLifecycleManager:
         self._stack.__enter__()
         if threading.current_thread() is threading.main_thread():
-            previous = signal.signal(signal.SIGTERM, _interrupt)
-            self._stack.callback(signal.signal, signal.SIGTERM, previous)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._stack.callback(signal.signal, number, signal.signal(number, _interrupt))
+        logger = logging.getLogger(_BEAM_LOGGER)
+        logger.addFilter(_is_failure)
+        self._stack.callback(logger.removeFilter, _is_failure)
         return self
 
     def on_exit(self, callback: Callable[[], None]) -> None:
@@ -36,5 +44,11 @@ class PipelineLifecycleManager:
         self._stack.__exit__(kind, error, trace)
 
 
+def _is_failure(record: logging.LogRecord) -> bool:
+    """Whether a log record tells of something else than an interruption."""
+    return not (record.exc_info and isinstance(record.exc_info[1], KeyboardInterrupt))
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # with a message: Beam adds its step to the first argument, and makes a RuntimeError of an exception without one
     raise KeyboardInterrupt(f"signal {signal.Signals(number).name}")

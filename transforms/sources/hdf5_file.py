@@ -76,12 +76,16 @@ class Member:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> NDArray[np.generic]:
-        """All of it, in native byte order."""
-        if self.dtype.hasobject or 0 in self.shape:
-            values: NDArray[np.generic] = np.asarray(self.dataset[()])
-            return values
-        out = np.empty(self.shape, self.dtype.newbyteorder("="))
-        self.dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+        """All of it, in native byte order. Raises Unreadable `corrupt` where its bytes cannot be decoded."""
+        try:
+            if self.dtype.hasobject or 0 in self.shape:
+                values: NDArray[np.generic] = np.asarray(self.dataset[()])
+                return values
+            out = np.empty(self.shape, self.dtype.newbyteorder("="))
+            self.dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+        except FAULTS as error:
+            place = f"{Path(self.dataset.file.filename).name} {self.dataset.name.lstrip('/')}"
+            raise Unreadable("corrupt", f"{place}: cannot be read ({error}); copy or record the file again") from error
         return out
 
     def contiguous_at(self) -> int | None:

@@ -95,7 +95,9 @@ def _at(name: str, header: bytes, offset: int, size: int) -> Record:
         return Record(offset, left, Problem("truncated", detail))
     length = header_length(header)
     if length is None:
-        return Record(offset, left, Problem("corrupt", f"{name}: the header's checksum fails at offset {offset}"))
+        return Record(
+            offset, left, Problem("corrupt", f"{name}: the header's checksum fails at offset {offset}; copy it again")
+        )
     if length > MAX_PAYLOAD_BYTES:
         detail = (
             f"{name}: the record at offset {offset} declares {length} bytes; the file has {size}, "
