@@ -30,6 +30,8 @@ CALM = 0.2
 CALM_RAMP = 0.9
 """Shares of the limit: the speed on the way to an excursion, the joint's own before it, and at most both together."""
 CLEARANCE_M = 0.1
+AT_REST_RAD_S = 0.05
+"""Largest joint speed of an arm that rests while it grasps or waits."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class FlawSizes:
     """How large each planted flaw is.
 
     `speed_factor`: joint speed over its limit. `speed_frames`: steps out, and again back, at that speed.
-    `frozen_share`: part of the episode through which the camera repeats one frame. `clock_swap_steps`: how far
-    apart the two swapped timestamps are. `kept_share`: part of the cut record's bytes that is left.
+    `frozen_share`: part of the steps at which the arm moves through which the camera repeats one frame.
+    `clock_swap_steps`: how far apart the two swapped timestamps are. `kept_share`: part of the cut record's bytes that
+    is left.
     """
 
     speed_factor: float = 1.5
@@ -153,12 +156,23 @@ def plan(pool: list[Simulated], episodes: int, seed: int, sizes: FlawSizes) -> P
     place = take((RLDS, LEROBOT))
     slots[place] = replace(slots[place], no_instruction=True)
     place = take((RLDS, LEROBOT))
-    steps = len(pool[simulated[place]].qpos)
-    held = int(np.ceil(sizes.frozen_share * steps))
-    first = int(rng.integers(0, steps - held))
-    frozen = Frozen(str(rng.choice(CAMERAS)), first, first + held)
-    slots[place] = replace(slots[place], frozen=frozen)
+    windows = freeze_windows(pool[simulated[place]], sizes)
+    first, last = windows[int(rng.integers(len(windows)))]
+    slots[place] = replace(slots[place], frozen=Frozen(str(rng.choice(CAMERAS)), first, last))
     return Plan(tuple(slots.values()), duplicates)
+
+
+def freeze_windows(episode: Simulated, sizes: FlawSizes) -> list[tuple[int, int]]:
+    """Every (first, last) that holds `frozen_share` of the steps at which the arm moves, and begins and ends in motion.
+
+    Pictures of an arm at rest are alike without any flaw: they neither count nor lie at an end.
+    """
+    speed = np.abs(np.diff(episode.position[:, :7], axis=0, prepend=np.nan)).max(axis=1) * RATE_HZ
+    moving = np.flatnonzero(speed > AT_REST_RAD_S)
+    held = int(np.ceil(sizes.frozen_share * len(moving)))
+    return [
+        (int(moving[k]), int(moving[k + held])) for k in range(len(moving) - held) if moving[k + 1] == moving[k] + 1
+    ]
 
 
 def freeze(frames: dict[str, Frames], frozen: Frozen | None) -> dict[str, Frames]:
