@@ -11,7 +11,6 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms.episode import Recording, RecordingRef
 from transforms.episode_rows import FINDING_FIELDS, finding_row, judged_findings
 from transforms.evidence import Decision, LedgerRow
 from transforms.output_files import EVIDENCE, LEDGER, PartReport, part_path, portable
@@ -77,34 +76,6 @@ def from_dead_letter(letter: DeadLetter) -> LedgerRow:
         rule=letter.rule,
         detail=letter.detail,
         uri=letter.uri,
-    )
-
-
-def from_problem(ref: RecordingRef) -> LedgerRow:
-    """The row of an input that planning already found unreadable or absent; raises ValueError where it found none."""
-    if ref.problem is None:
-        raise ValueError(f"{ref.recording_id}: planning found no problem, so its outcome comes from a later stage")
-    return LedgerRow(
-        episode_id=ref.recording_id,
-        source=ref.source,
-        outcome="quarantined",
-        stage="plan",
-        rule=ref.problem.rule,
-        detail=ref.problem.detail,
-        uri=ref.uri,
-    )
-
-
-def from_cut(recording: Recording, n_children: int) -> LedgerRow:
-    """The row of a recording whose children have rows of their own."""
-    return LedgerRow(
-        episode_id=recording.recording_id,
-        source=recording.source,
-        outcome="cut",
-        stage="episode_boundary",
-        rule="cut",
-        uri=recording.uri,
-        n_children=n_children,
     )
 
 

@@ -16,9 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.output_episodes import image_episode, kept
-from transforms.episode import Problem, Recording, RecordingRef
 from transforms.evidence import Decision, JudgedFinding, LedgerRow
-from transforms.ledger import WriteEvidence, WriteLedger, from_cut, from_dead_letter, from_decision, from_problem
+from transforms.ledger import WriteEvidence, WriteLedger, from_dead_letter, from_decision
 from transforms.output_files import OUT, OutcomeCount
 from transforms.partition import cut_parts, part_of
 from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
@@ -40,15 +39,17 @@ def rejected(decision: Decision) -> Decision:
 
 def rows_of_every_kind(staging: Path) -> list[LedgerRow]:
     first, second = kept(staging, [image_episode("arm", 0), image_episode("arm", 1)])
-    absent = Problem("declared_absent", "/raw/arm/shard-9.h5 is absent")
+    absent = "/raw/arm/shard-9.h5 is absent"
     return [
         from_decision(first),
         from_decision(rejected(second)),
         from_dead_letter(
             DeadLetter("load", "arm/train/000008", "arm", "/raw/arm/s.h5", "truncated", "/raw/arm/s.h5: 3 B")
         ),
-        from_problem(RecordingRef("arm/train/000009", "arm", "isaac_hdf5", "/raw/arm/shard-9.h5", problem=absent)),
-        from_cut(Recording("arm/long", "arm", "arm", "/raw/arm/l.mp4", "video", {}), 2),
+        from_dead_letter(
+            DeadLetter("load", "arm/train/000009", "arm", "/raw/arm/shard-9.h5", "declared_absent", absent)
+        ),
+        LedgerRow("arm/long", "arm", "cut", stage="episode_boundary", rule="gap", n_children=2),
         LedgerRow("arm/long/0", "arm", "kept", parent_id="arm/long"),
         LedgerRow("arm/long/5", "arm", "kept", parent_id="arm/long"),
     ]
@@ -76,16 +77,16 @@ def test_every_kind_of_row_is_written_sorted_and_counted(tmp_path: Path) -> None
     by_id = {row["episode_id"]: row for row in found}
     assert by_id["arm/train/000008"]["detail"] == "s.h5: 3 B", "no path of this machine"
     assert by_id["arm/train/000008"]["uri"] == "s.h5"
-    assert (by_id["arm/train/000009"]["stage"], by_id["arm/train/000009"]["rule"]) == ("plan", "declared_absent")
+    assert (by_id["arm/train/000009"]["stage"], by_id["arm/train/000009"]["rule"]) == ("load", "declared_absent")
     assert (by_id["arm/train/000001"]["value"], by_id["arm/train/000001"]["threshold"]) == (-1.5, 2.0)
     assert by_id["arm/long"]["n_children"] == 2
     assert by_id["arm/train/000000"]["n_steps"] == 5
     assert read_counts(tmp_path) == [
-        OutcomeCount("arm", "cut", "episode_boundary", "cut", False, 1),
+        OutcomeCount("arm", "cut", "episode_boundary", "gap", False, 1),
         OutcomeCount("arm", "kept", "", "", False, 1),
         OutcomeCount("arm", "kept", "", "", True, 2),
+        OutcomeCount("arm", "quarantined", "load", "declared_absent", False, 1),
         OutcomeCount("arm", "quarantined", "load", "truncated", False, 1),
-        OutcomeCount("arm", "quarantined", "plan", "declared_absent", False, 1),
         OutcomeCount("arm", "rejected", "quality", "quality.sparc", False, 1),
     ]
 
@@ -100,11 +101,6 @@ def test_no_input_still_leaves_counts_and_reports(tmp_path: Path) -> None:
     write_ledger(tmp_path, [], SinkParams())
     assert read_reports(tmp_path) == []
     assert read_counts(tmp_path) == []
-
-
-def test_a_ref_without_a_problem_has_no_outcome_yet() -> None:
-    with pytest.raises(ValueError, match="arm/1: planning found no problem"):
-        from_problem(RecordingRef("arm/1", "arm", "rlds", "x"))
 
 
 def test_evidence_holds_every_finding_of_kept_and_rejected(tmp_path: Path) -> None:
