@@ -23,6 +23,12 @@ _MAX_DEPTH = 16
 _MAX_MEMBERS = 4096
 _MAX_EXPANSION = 1100
 """No HDF5 filter in use expands more: deflate stays below 1032:1."""
+_SLAB_BYTES = 1 << 30
+_PLAIN = tuple(
+    (h5py.h5t.py_create(dtype), dtype)
+    for dtype in map(np.dtype, ("f4", "f8", "u1", "i8", "i4", "u2", "i2", "u4", "u8"))
+)
+"""Types that lie in the file as they do in memory; comparing with them costs less than having h5py decode a type."""
 
 
 def has_magic(path: Path) -> bool:
@@ -66,9 +72,16 @@ def _open_file(path: Path) -> h5py.File:
 class Member:
     """A dataset whose declared size its file can hold; `shape` and `dtype` are read once, as h5py decodes them anew."""
 
-    dataset: h5py.Dataset
+    item: h5py.h5d.DatasetID
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    plain: tuple[int, int] | None = None
+    """File descriptor and offset where its bytes lie one after another and as they are in memory; else None."""
+
+    @property
+    def dataset(self) -> h5py.Dataset:
+        """The dataset as h5py users know it."""
+        return h5py.Dataset(self.item)
 
     @property
     def nbytes(self) -> int:
@@ -82,19 +95,24 @@ class Member:
                 values: NDArray[np.generic] = np.asarray(self.dataset[()])
                 return values
             out = np.empty(self.shape, self.dtype.newbyteorder("="))
-            self.dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+            if self.plain is None:
+                self.item.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+            else:
+                self._read_plain(out.reshape(-1).view(np.uint8).data)
         except FAULTS as error:
             place = f"{Path(self.dataset.file.filename).name} {self.dataset.name.lstrip('/')}"
             raise Unreadable("corrupt", f"{place}: cannot be read ({error}); copy or record the file again") from error
         return out
 
-    def contiguous_at(self) -> int | None:
-        """Where its bytes lie in the file, one after another and as they are in memory; None where they do not."""
-        properties = self.dataset.id.get_create_plist()
-        if properties.get_layout() != h5py.h5d.CONTIGUOUS or self.dataset.file.userblock_size:
-            return None
-        offset: int | None = self.dataset.id.get_offset()
-        return offset
+    def _read_plain(self, out: memoryview) -> None:
+        """Fill `out` from the file itself, many times cheaper than through HDF5's selections."""
+        assert self.plain is not None
+        descriptor, offset = self.plain
+        while out:
+            got = os.preadv(descriptor, [out[:_SLAB_BYTES]], offset)
+            if got == 0:
+                raise OSError(f"the file ends {len(out)} bytes early, at byte {offset}")
+            out, offset = out[got:], offset + got
 
 
 def members(group: h5py.Group, place: str) -> dict[str, Member]:
@@ -104,30 +122,57 @@ def members(group: h5py.Group, place: str) -> dict[str, Member]:
     dataset declares more bytes than its file can hold.
     """
     found: dict[str, Member] = {}
-    limit = os.stat(group.file.filename).st_size  # noqa: PTH116 the name is already a string
-    _walk(group.id, "", place, limit, found)
+    file = group.file
+    descriptor = None if file.userblock_size else file.id.get_vfd_handle()
+    limit = os.stat(file.filename).st_size  # noqa: PTH116 the name is already a string
+    _walk(group.id, "", _Within(place, limit, descriptor), found)
     return dict(sorted(found.items()))
 
 
-def _walk(group: h5py.h5g.GroupID, prefix: str, place: str, limit: int, found: dict[str, Member]) -> None:
+@dataclass(frozen=True)
+class _Within:
+    """What all datasets of a walk share: its name in errors, the file's size and, unless shifted, its descriptor."""
+
+    place: str
+    size: int
+    descriptor: int | None
+
+
+def _walk(group: h5py.h5g.GroupID, prefix: str, within: _Within, found: dict[str, Member]) -> None:
+    place = within.place
     if prefix.count("/") > _MAX_DEPTH or len(found) > _MAX_MEMBERS:
         detail = f"{place}: its groups loop or nest more than {_MAX_DEPTH} deep or {_MAX_MEMBERS} wide at {prefix!r}"
         raise Unreadable("corrupt", f"{detail}; write the file again")
-    for name in group:
+    links: list[tuple[bytes, int]] = []
+    group.links.iterate(lambda name, link: links.append((name, link.type)), info=True)
+    for name, kind in links:
         path = f"{prefix}{name.decode('utf-8', 'replace')}"
-        if group.links.get_info(name).type not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
+        if kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
             raise Unreadable("corrupt", f"{place}: {path} links to another file; store the data in this one")
         item = h5py.h5o.open(group, name)
         if isinstance(item, h5py.h5g.GroupID):
-            _walk(item, f"{path}/", place, limit, found)
+            _walk(item, f"{path}/", within, found)
         elif isinstance(item, h5py.h5d.DatasetID):
-            found[path] = _member(item, path, place, limit)
+            found[path] = _plain_member(item, within) or _member(item, path, place, within.size)
+
+
+def _plain_member(item: h5py.h5d.DatasetID, within: _Within) -> Member | None:
+    """The member where its bytes lie in the file as in memory, all of them; None where that is not so."""
+    offset = item.get_offset()  # only contiguous storage inside this very file has one
+    if offset is None or within.descriptor is None:
+        return None
+    stored = item.get_type()
+    dtype = next((dtype for known, dtype in _PLAIN if stored.equal(known)), None)
+    if dtype is None:
+        return None
+    member = Member(item, item.shape, dtype, (within.descriptor, offset))
+    return member if offset + member.nbytes <= within.size else None
 
 
 def _member(item: h5py.h5d.DatasetID, path: str, place: str, file_size: int) -> Member:
     properties = item.get_create_plist()
     layout = properties.get_layout()
-    member = Member(h5py.Dataset(item), item.shape, item.dtype)
+    member = Member(item, item.shape, item.dtype)
     if layout == h5py.h5d.VIRTUAL or properties.get_external_count():
         raise Unreadable("corrupt", f"{place}: {path} keeps its data in another file; store the data in this one")
     filtered = layout == h5py.h5d.CHUNKED and properties.get_nfilters() > 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import h5py
@@ -46,14 +46,12 @@ def image_kind(name: str, dataset: Member) -> Kind | None:
 def hash_images(camera: Member) -> str:
     """xxh3-128 of the frames' stored pixels in order, as 32 hex digits, a slab at a time."""
     digest = xxhash.xxh3_128(f"{camera.shape[1:]}{camera.dtype.str}".encode())
-    offset = camera.contiguous_at()
-    if offset is not None:  # plain bytes: many times cheaper to read as such than as a selection
-        with Path(camera.dataset.file.filename).open("rb", buffering=0) as file:
-            file.seek(offset)
-            slab, left = memoryview(bytearray(_SLAB_BYTES)), camera.nbytes
-            while left and (got := file.readinto(slab[: min(left, _SLAB_BYTES)])):
-                digest.update(slab[:got])
-                left -= got
+    if camera.plain is not None:  # many times cheaper to read as bytes than as a selection
+        descriptor, offset = camera.plain
+        end, slab = offset + camera.nbytes, memoryview(bytearray(_SLAB_BYTES))
+        while offset < end and (got := os.preadv(descriptor, [slab[: min(end - offset, _SLAB_BYTES)]], offset)):
+            digest.update(slab[:got])
+            offset += got
         return digest.hexdigest()
     rows = max(1, 32 * _SLAB_BYTES * camera.shape[0] // max(1, camera.nbytes))
     for start in range(0, camera.shape[0], rows):

@@ -68,6 +68,7 @@ class _Tables:
         self.lock = threading.RLock()
         self.files: OrderedDict[Key, OpenTable] = OrderedDict()
         self.groups: OrderedDict[tuple[Key, int, tuple[str, ...], Reshape], _Group] = OrderedDict()
+        self.n_bytes = 0
 
 
 _tables = _Tables()
@@ -78,6 +79,7 @@ def forget() -> None:
     with _tables.lock:
         _tables.files.clear()
         _tables.groups.clear()
+        _tables.n_bytes = 0
 
 
 @contextmanager
@@ -196,6 +198,7 @@ class _Group:
 
     rows: pa.RecordBatch
     suspects: tuple[tuple[pa.Array, Bounds], ...]
+    n_bytes: int
 
 
 def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape) -> _Group:
@@ -209,11 +212,12 @@ def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Resh
                 batch = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
                 stated = bounds_of(table.file.metadata.row_group(group), columns)
             suspects = [(batch.column(bounds.name), bounds) for bounds in stated]
-            found = _Group(reshape(batch), tuple(pair for pair in suspects if exceeds(*pair)))
+            shaped = reshape(batch)
+            found = _Group(shaped, tuple(pair for pair in suspects if exceeds(*pair)), shaped.nbytes)
             _tables.groups[key] = found
-            total = sum(known.rows.nbytes for known in _tables.groups.values())
-            while len(_tables.groups) > 1 and total > CACHED_BYTES:
-                total -= _tables.groups.popitem(last=False)[1].rows.nbytes
+            _tables.n_bytes += found.n_bytes
+            while len(_tables.groups) > 1 and _tables.n_bytes > CACHED_BYTES:
+                _tables.n_bytes -= _tables.groups.popitem(last=False)[1].n_bytes
         _tables.groups.move_to_end(key)
         return found
 
