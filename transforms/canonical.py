@@ -240,6 +240,30 @@ def _gripper(work: _Canonicaliser, part: str, name: str, gripper: GripperColumns
         work.flag("conventions.gripper_range", excess, "fraction", rows, stream, detail)
 
 
+def _coverage(work: _Canonicaliser, embodiment: Embodiment) -> None:
+    """Names the elements of the format's own state of which nothing is declared: no limit of theirs is checked."""
+    pose = embodiment.end_effector
+    parts = (embodiment.joints, embodiment.gripper, pose)
+    declared = [part.position for part in parts if part is not None]
+    declared += [pose.rotation] if pose is not None and pose.rotation is not None else []
+    for stream, batch in work.streams.items():
+        values = column_matrix(batch, STATE) if STATE in batch.schema.names else None
+        if values is None:
+            continue
+        bare = np.ones(values.shape[1] + 2, np.bool_)
+        bare[[0, -1]] = False
+        for one in declared:
+            if one.column == STATE:
+                bare[1 + one.start : 1 + (values.shape[1] if one.end is None else min(one.end, values.shape[1]))] = (
+                    False
+                )
+        edges = np.flatnonzero(np.diff(bare.astype(np.int8))).reshape(-1, 2)
+        if len(edges):
+            spans = ", ".join(f"[{start}:{end}]" for start, end in edges.tolist())
+            detail = f"{spans} of the {values.shape[1]} elements of {STATE} are no declared joint, pose or gripper"
+            work.findings.append(_not_run("state", detail))
+
+
 def canonicalise(recording: Recording, embodiment: Embodiment) -> Recording:
     """Add the canonical columns that the embodiment declares, `observation.state` where absent, and the conventions.
 
@@ -248,6 +272,7 @@ def canonicalise(recording: Recording, embodiment: Embodiment) -> Recording:
     the same in any order, so no finding is made of it here. Units and norms are PhysicsValidator's to measure.
     """
     work = _Canonicaliser(recording)
+    _coverage(work, embodiment)
     if embodiment.state and not any(STATE in batch.schema.names for batch in recording.streams.values()):
         taken = work.take("state", *embodiment.state)
         if taken:

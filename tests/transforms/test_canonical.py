@@ -107,6 +107,19 @@ def test_what_is_undeclared_is_unknown_and_not_run() -> None:
     assert {result.conventions[k] for k in ("joint_unit", "rate_hz", "urdf", "frame", "gripper_open")} == {UNKNOWN}
 
 
+def test_elements_of_the_state_that_nothing_declares_are_named() -> None:
+    arm = Embodiment(
+        joints=JointColumns(("a", "b"), ColumnSlice(STATE, 1, 3), unit="rad"),
+        gripper=GripperColumns(ColumnSlice(STATE, 5, 6), closed=0, open=1),
+    )
+    steps = batch(clock(2, 10), **{STATE: np.zeros((2, 9))})
+    (one,) = found(canonicalise(recording({"steps": steps}), arm), "conventions.state")
+    assert one.status == "not_run"
+    assert one.detail.startswith("[0:1], [3:5], [6:9] of the 9 elements of observation.state")
+    whole = Embodiment(gripper=GripperColumns(ColumnSlice(STATE), closed=0, open=1))
+    assert found(canonicalise(recording({"steps": steps}), whole), "conventions.state") == []
+
+
 def test_a_gripper_beyond_its_range_is_found_and_not_clipped() -> None:
     arm = Embodiment(gripper=GripperColumns(ColumnSlice("g"), closed=0, open=100))
     result = canonicalise(recording({"steps": batch(clock(3, 10), g=np.array([0.0, 125.0, -10.0]))}), arm)
