@@ -151,7 +151,7 @@ def episode_runs(file: pq.ParquetFile) -> Runs | None:
     """Values and (R + 1,) starts of the runs of equal episode_index; None without such a column."""
     if EPISODE not in file.schema_arrow.names or not pa.types.is_integer(file.schema_arrow.field(EPISODE).type):
         return None
-    column = file.read(columns=[EPISODE])[EPISODE].cast(pa.int64()).fill_null(-1).combine_chunks()
+    column = file.read(columns=[EPISODE], use_threads=False)[EPISODE].cast(pa.int64()).fill_null(-1).combine_chunks()
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
     if not len(values):
         return values, np.zeros(1, np.int64)
@@ -208,7 +208,8 @@ def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Resh
         found = _tables.groups.get(key)
         if found is None:
             with naming_faults(table.key[0]):
-                read = table.file.read_row_group(group, columns=list(columns)).select(list(columns)).combine_chunks()
+                read = table.file.read_row_group(group, columns=list(columns), use_threads=False)
+                read = read.select(list(columns)).combine_chunks()
                 batch = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
                 stated = bounds_of(table.file.metadata.row_group(group), columns)
             suspects = [(batch.column(bounds.name), bounds) for bounds in stated]
