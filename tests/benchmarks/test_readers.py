@@ -1,0 +1,48 @@
+"""The readers' benchmark on a few megabytes: every format gives its ratio, and a bar that is missed fails a check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.harness import Bar, Report, Row, finish
+from benchmarks.readers import hdf5_rows, lerobot_rows, measure, rlds_rows, video_rows
+
+
+def test_lerobot_and_hdf5_sides_see_the_same_rows(tmp_path: Path) -> None:
+    rows = {row.name: row for row in [*lerobot_rows(tmp_path, 2, 1), *hdf5_rows(tmp_path, 2, 1)]}
+    for name in ("lerobot group per episode", "lerobot group per file", "hdf5 numeric", "hdf5 images"):
+        ratio, size = rows[f"{name}: ratio"].value, rows[f"{name}: size"].value
+        assert ratio is not None and ratio > 0
+        assert size is not None and size >= 1.9
+    assert not any(tmp_path.iterdir())
+
+
+def test_video_sides_see_the_same_frames(tmp_path: Path) -> None:
+    rows = {row.name: row.value for row in video_rows(tmp_path, 0.5)}
+    assert {"video: ratio", "video: ratio, mean of the luma plane", "video: ratio, no pixel touched"} <= set(rows)
+
+
+def test_without_tensorflow_the_rows_say_why(tmp_path: Path) -> None:
+    rows = rlds_rows(tmp_path, 1, 1, tmp_path / "absent/python")
+    assert [(row.name, row.value) for row in rows] == [("rlds numeric: ratio", None), ("rlds images: ratio", None)]
+    assert all("make tensorflow" in row.note and "absent/python" in row.note for row in rows)
+
+
+def test_tensorflow_sees_every_record(tmp_path: Path) -> None:
+    interpreter = Path(__file__).parents[2] / ".venv-tensorflow/bin/python"
+    if not interpreter.is_file():
+        pytest.skip("no TensorFlow environment: `make tensorflow` creates it")
+    report = measure(["rlds"], 2, 1, interpreter)
+    assert [bar.row for bar in report.bars] == ["rlds numeric: ratio", "rlds images: ratio"]
+    assert all(row.value for row in report.rows)
+
+
+def test_check_fails_on_a_bar_out_of_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("toy", [Row("toy: ratio", 1.0, "x")], [Bar("toy: ratio", "min", 1e9)], command="toy")
+    assert finish(report, tmp_path / "report.json", check=True) == 1
+    assert "falls short: toy: ratio is 1, bar >= 1e+09" in capsys.readouterr().out
+    assert finish(report, None, check=False) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["rows"][0]["value"] == 1.0
