@@ -37,7 +37,8 @@ def draw(output: Path, picture: Path) -> None:
         f"select source, outcome, count(*) from {table(output, 'ledger')} group by all order by all"
     ).fetchall()
     why = duckdb.sql(
-        f"select episode_id, outcome, rule, value, threshold, unit, detail, duplicate_of from {table(output, 'ledger')} "
+        "select episode_id, outcome, rule, value, threshold, unit, detail, duplicate_of "
+        f"from {table(output, 'ledger')} "
         "where outcome in ('rejected', 'quarantined', 'duplicate') and rule <> 'declared_absent' order by all limit 16"
     ).fetchall()
     sources = sorted({source for source, _, _ in counts})
