@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -135,6 +136,21 @@ def test_everything_that_came_in_leaves_exactly_once(mixture: Mixture) -> None:
         rows = list(job.ledger.values())
         assert all(r["outcome"] in ("kept", "rejected", "duplicate", "quarantined", "cut") for r in rows)
         assert all(job.ledger[r["duplicate_of"]]["outcome"] == "kept" for r in rows if r["outcome"] == "duplicate")
+        assert published(job.output) == {r["episode_id"] for r in rows if r["outcome"] == "kept"}
+        assert all(r["rule"] and r["detail"] for r in rows if r["outcome"] not in ("kept", "cut")), rows
+
+
+def published(output: Path) -> set[str]:
+    """Ids in `episodes`, each once, and the same in `transitions`."""
+    parts = [pq.ParquetFile(p).read(["episode_id"]) for p in sorted((output / "episodes").rglob("*.parquet"))]
+    names = [name for part in parts for name in part.column(0).to_pylist()]
+    steps = {
+        name
+        for p in (output / "transitions").rglob("*.parquet")
+        for name in pq.ParquetFile(p).read(["episode_id"]).column(0).unique().to_pylist()
+    }
+    assert len(set(names)) == len(names) and steps == set(names)
+    return steps
 
 
 def assert_tiled(parent: dict[str, object], children: list[dict[str, object]]) -> None:
