@@ -164,7 +164,8 @@ def _dtype(kind: pa.DataType) -> np.dtype:
 def _joints(work: _Canonicaliser, embodiment: Embodiment) -> None:
     joints = embodiment.joints
     if joints is None or joints.unit == UNKNOWN:
-        work.findings.append(_not_run("joint_position", "joints and their unit are not declared"))
+        missing = "joints are" if joints is None else "the joints' unit is"
+        work.findings.append(_not_run("joint_position", f"{missing} not declared"))
         return
     to_rad: Callable[[Floats], Floats] = np.deg2rad if joints.unit == "deg" else np.asarray
     taken = work.take("joints.position", joints.position)
@@ -246,7 +247,7 @@ def _coverage(work: _Canonicaliser, embodiment: Embodiment) -> None:
     parts = (embodiment.joints, embodiment.gripper, pose)
     declared = [part.position for part in parts if part is not None]
     declared += [pose.rotation] if pose is not None and pose.rotation is not None else []
-    for stream, batch in work.streams.items():
+    for batch in work.streams.values():
         values = column_matrix(batch, STATE) if STATE in batch.schema.names else None
         if values is None:
             continue
