@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -68,8 +69,24 @@ def tree_pss_mb(root: int) -> float:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total += sum(float(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
+        total += sum(float(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
     return total
+
+
+def watched(command: Sequence[str]) -> tuple[float, float]:
+    """(peak PSS in MB, wall seconds) of one command with all its children.
+
+    Raises RuntimeError where it does not end with 0.
+    """
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, tree_pss_mb(process.pid))
+        time.sleep(0.05)
+    if process.returncode != 0:
+        raise RuntimeError(f"the job ended with {process.returncode}: {' '.join(command)}")
+    return peak, time.monotonic() - started
 
 
 def peak_mb(folder: Path, episodes: int, runner: str) -> tuple[float, float]:
@@ -80,15 +97,7 @@ def peak_mb(folder: Path, episodes: int, runner: str) -> tuple[float, float]:
     config.write_text(CONFIG.format(path=source), encoding="utf-8")
     command = [sys.executable, "-m", "beam_pipeline", "--config", str(config)]
     command += ["--output", str(folder / f"out{episodes}"), "--runner", runner]
-    started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, tree_pss_mb(process.pid))
-        time.sleep(0.05)
-    if process.returncode != 0:
-        raise RuntimeError(f"the job on {episodes} episodes ended with {process.returncode}: {' '.join(command)}")
-    return peak, time.monotonic() - started
+    return watched(command)
 
 
 def main() -> int:
