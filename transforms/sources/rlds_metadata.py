@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -145,20 +149,22 @@ def _leaves(node: _Node, key: str) -> list[Leaf]:
 
 
 @lru_cache(maxsize=64)
-def _parse_features(path: Path, _modified_ns: int) -> tuple[tuple[Leaf, ...], str]:
+def _parse_features(path: str, _modified_ns: int) -> tuple[Mapping[str, Leaf], str]:
     try:
-        return tuple(_leaves(msgspec.json.decode(path.read_bytes(), type=_Node), "")), ""
+        leaves = _leaves(msgspec.json.decode(Path(path).read_bytes(), type=_Node), "")
+        return MappingProxyType({leaf.key: leaf for leaf in leaves}), ""
     except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
-        return (), f"{FEATURES} cannot be read ({error}); types are inferred from the records"
+        return {}, f"{FEATURES} cannot be read ({error}); types are inferred from the records"
 
 
-def load_features(folder: Path) -> tuple[dict[str, Leaf], str]:
+def load_features(folder: Path) -> tuple[Mapping[str, Leaf], str]:
     """The declared features by key, and why there are none (empty where there are); a missing file is no fault."""
-    path = folder / FEATURES
-    if not path.is_file():
+    path = f"{folder}/{FEATURES}"
+    try:
+        found = os.stat(path)  # noqa: PTH116 once per record: building a Path costs as much as the call
+    except OSError:
         return {}, ""
-    leaves, fault = _parse_features(path, path.stat().st_mtime_ns)
-    return {leaf.key: leaf for leaf in leaves}, fault
+    return _parse_features(path, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else ({}, "")
 
 
 def load_info(folder: Path) -> tuple[DatasetInfo | None, str]:

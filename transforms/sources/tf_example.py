@@ -111,10 +111,16 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(number, start, end) of the length-delimited fields of a message; others are unknown here and passed over."""
     while position < end:
-        tag, position = _read_varint(data, position)
+        tag = data[position]
+        position += 1
+        if tag > 0x7F:  # tags and sizes of one byte are the rule: a call would cost more than all else here
+            tag, position = _read_varint(data, position - 1)
         wire = tag & 7
         if wire == 2:
-            size, position = _read_varint(data, position)
+            size = data[position]
+            position += 1
+            if size > 0x7F:
+                size, position = _read_varint(data, position - 1)
             if position + size > end:
                 raise ValueError(f"field of {size} bytes at byte {position} passes its message's end at {end}")
             yield tag >> 3, position, position + size
