@@ -311,6 +311,9 @@ def test_isaac_pose_is_the_joints_forward_kinematics(
     assert (Rotation.from_quat(pose[:, 3:]) * rotation.inv()).magnitude().max() < 1e-5
     raw = isaac_demo(robot_data, episode)["obs/eef_quat"][:-1]
     np.testing.assert_allclose(pose[:, 3:], raw[:, [1, 2, 3, 0]], atol=1e-6)
+    assert (Rotation.from_quat(raw) * rotation.inv()).magnitude().min() > 1, "read as x y z w it is another rotation"
+    late, _ = panda_tool(robot_data / "models/panda.urdf", matrix(db, episode, "next.observation.state")[:, :7])
+    assert np.linalg.norm(pose[:, :3] - late, axis=1).max() > 0.01, "unshifted the tool is elsewhere"
 
 
 def test_isaac_speeds_reach_the_limit_at_20_hz_and_positions_keep_theirs(
