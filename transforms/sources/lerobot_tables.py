@@ -151,12 +151,35 @@ def episode_runs(file: pq.ParquetFile) -> Runs | None:
     """Values and (R + 1,) starts of the runs of equal episode_index; None without such a column."""
     if EPISODE not in file.schema_arrow.names or not pa.types.is_integer(file.schema_arrow.field(EPISODE).type):
         return None
+    if (stated := _stated_runs(file.metadata)) is not None:
+        return stated
     column = file.read(columns=[EPISODE], use_threads=False)[EPISODE].cast(pa.int64()).fill_null(-1).combine_chunks()
     values = np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
     if not len(values):
         return values, np.zeros(1, np.int64)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1, [len(values)]]).astype(np.int64)
     return values[starts[:-1]], starts
+
+
+def _stated_runs(meta: pq.FileMetaData) -> Runs | None:
+    """The runs from the footer alone where each row group states one value throughout, as LeRobot records; else None.
+
+    A footer that states it wrongly is found when the row group is decoded: its values lie outside the stated bounds.
+    """
+    column = next(at for at in range(meta.num_columns) if meta.schema.column(at).path == EPISODE)
+    values, counts = [], []
+    for index in range(meta.num_row_groups):
+        group = meta.row_group(index)
+        stated = group.column(column).statistics
+        if stated is None or not stated.has_min_max or stated.null_count != 0 or stated.min != stated.max:
+            return None
+        values.append(stated.min)
+        counts.append(group.num_rows)
+    if not values or not all(isinstance(value, int) for value in values):
+        return None
+    firsts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist()]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return np.array(values, np.int64)[firsts], starts[[*firsts, len(counts)]].astype(np.int64)
 
 
 def open_table(path: str) -> OpenTable:
