@@ -75,7 +75,7 @@ def gap_cuts(times: Times, known: np.ndarray, params: EpisodeBoundaryParams) -> 
     if len(rows) < 2:
         return []
     step = np.diff(times[rows])
-    limit = max(params.max_gap_s * 1e9, params.gap_factor * np.nan_to_num(period_ns(times[rows])))
+    limit = max(params.max_gap_s * 1e9, params.gap_factor * float(np.nan_to_num(period_ns(times[rows]))))
     cuts: list[Cut] = []
     for at in np.flatnonzero(step > limit):
         confidence = _confidence(float(step[at]), limit)

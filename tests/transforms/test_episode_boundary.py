@@ -192,6 +192,14 @@ def test_tiles_cover_every_step_once(rows: list[tuple[int, float]], marks: list[
     assert sum((c.n_steps or 0) if isinstance(c, LedgerRow) else c.steps.num_rows for c in made) == len(rows)
 
 
+def test_a_gap_limited_by_the_period_cuts_into_episodes_that_can_be_written() -> None:
+    times = np.array([0, 1, 202, 1208]) * MS
+    source = unmarked(batch(times, observation__state=np.zeros((4, 2))))
+    for child in children(source, segment(source, PARAMS)):
+        if not isinstance(child, LedgerRow):
+            assert type(json.loads(child.attributes["boundary"])["confidence"]) is float
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
