@@ -160,3 +160,23 @@ def assert_tiled(parent: dict[str, object], children: list[dict[str, object]]) -
     assert ordered[0]["start_ns"] == parent["start_ns"] and ordered[-1]["end_ns"] == parent["end_ns"]
     for left, right in itertools.pairwise(ordered):
         assert left["end_ns"] < right["start_ns"]  # type: ignore[operator]
+
+
+def test_a_part_that_a_later_stage_refuses_still_belongs_to_its_recording(tmp_path: Path) -> None:
+    write_video(tmp_path / "video/v.mp4", 40)
+    times = np.arange(40) / 20.0
+    rows = [f"{t:.3f},{np.sin(t):.5f},2024-05-01T12:00:{i:02d}Z" for i, t in enumerate(times)]
+    (tmp_path / "video/v.csv").write_text("\n".join(["timestamp,x,wall", *rows]) + "\n")
+    marks = [{"start": 0, "end": 0.5}, {"start": 0.6, "end": 0.6}, {"start": 1.0, "end": 1.9}]
+    (tmp_path / "video/v.json").write_text(json.dumps({"episodes": marks}))
+    job = run_job(tmp_path, "  - {name: v, path: video, embodiment: panda}")
+    assert job.status == 0
+    parent = job.ledger["v/v"]
+    parts = [row for row in job.ledger.values() if row["parent_id"] == "v/v"]
+    assert parent["n_children"] == len(parts) == len(job.ledger) - 1
+    assert_tiled(dict(parent), [dict(row) for row in parts])
+    assert job.outcomes()["v/v/600000000"] == "quarantined"
+    (source,) = json.loads((job.output / "run_summary.json").read_text())["outcomes"]
+    assert source["planned"] == 1
+    kept = pq.read_table(next((job.output / "transitions").rglob("*.parquet")), partitioning=None)
+    assert str(kept.schema.field("wall").type) == "timestamp[ns, tz=UTC]", "a clock beside the steps is a column"

@@ -35,6 +35,8 @@ def matrix(column: pa.Array) -> Floats | None:
     if not (pa.types.is_boolean(value) or pa.types.is_integer(value) or pa.types.is_floating(value)):
         return None
     out = np.full((len(column), width), np.nan)
+    if not width:
+        return out
     flat = column.drop_null().flatten().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     out[np.asarray(column.is_valid())] = np.asarray(flat).reshape(-1, width)
     return out

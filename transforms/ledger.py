@@ -72,10 +72,14 @@ def from_dead_letter(letter: DeadLetter) -> LedgerRow:
         episode_id=letter.episode_id,
         source=letter.source,
         outcome="quarantined",
+        parent_id=letter.parent_id,
+        start_ns=letter.start_ns,
+        end_ns=letter.end_ns,
         stage=letter.stage,
         rule=letter.rule,
         detail=letter.detail,
         uri=letter.uri,
+        n_steps=letter.n_steps,
     )
 
 

@@ -23,6 +23,7 @@ IMAGE, VIDEO, MIXED = "image", "video", "image|video"
 """Type names of camera columns, beside Arrow's own."""
 _BYTES, _PATH = pa.field("bytes", pa.binary()), pa.field("path", pa.string())
 _TIMESTAMP = pa.field("timestamp", pa.float64())
+_INSTANT = pa.timestamp("ns", "UTC")
 CAMERA_TYPES = {
     IMAGE: pa.struct([_BYTES, _PATH]),
     VIDEO: pa.struct([_PATH, _TIMESTAMP]),
@@ -56,20 +57,24 @@ def list_of(value: pa.DataType) -> pa.DataType:
 def output_type(kind: pa.DataType) -> pa.DataType:
     """The type that a step column has in the output: int64, float32, float64, bool, string, or lists of these.
 
-    Fixed-size lists become lists, since robots differ in size; what tables have no plain form for becomes JSON text.
+    Fixed-size lists become lists, since robots differ in size. Instants become nanoseconds, in UTC where they have a
+    zone: readers of text tell seconds or nanoseconds by a file's digits. What has no plain form becomes JSON text.
     """
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     if any(test(kind) for test in is_list):
         return list_of(output_type(kind.value_type))
     if pa.types.is_dictionary(kind):
         return output_type(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("ns", None if kind.tz is None else "UTC")
     if pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_temporal(kind):
         return kind
     if pa.types.is_integer(kind):
         return pa.int64()
     if pa.types.is_floating(kind):
         return pa.float64() if kind == pa.float64() else pa.float32()
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    is_bytes = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    if any(test(kind) for test in is_bytes):
         return pa.binary()
     return pa.string()
 
@@ -80,6 +85,8 @@ def parse_type(text: str) -> pa.DataType:
         return CAMERA_TYPES[text]
     if text.startswith("list<item: "):
         return list_of(parse_type(text.removeprefix("list<item: ").removesuffix(">")))
+    if text == str(_INSTANT):
+        return _INSTANT  # Arrow has no alias for a type with a zone
     return pa.type_for_alias(text)
 
 

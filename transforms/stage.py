@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -32,7 +32,10 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One input that left the graph early; becomes a `quarantined` row of the ledger."""
+    """One input that left the graph early; becomes a `quarantined` row of the ledger.
+
+    Of an episode it also says which part of which recording it was, so that a recording's parts still add up.
+    """
 
     stage: str
     episode_id: str
@@ -41,6 +44,10 @@ class DeadLetter:
     rule: str
     detail: str
     traceback: str = ""
+    parent_id: str | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    n_steps: int | None = None
 
 
 def identify(element: Any) -> tuple[str, str, str]:
@@ -50,6 +57,19 @@ def identify(element: Any) -> tuple[str, str, str]:
     if isinstance(element, (Recording, RecordingRef)):
         return element.recording_id, element.source, element.uri
     raise TypeError(f"a stage takes recordings or episodes, not {type(element).__name__}")
+
+
+def _letter(stage: str, element: Any, rule: str, detail: str, trace: str = "") -> DeadLetter:
+    letter = DeadLetter(stage, *identify(element), rule, detail, trace)
+    if not isinstance(element, Episode):
+        return letter
+    return replace(
+        letter,
+        parent_id=element.parent_id,
+        start_ns=element.start_ns,
+        end_ns=element.end_ns,
+        n_steps=element.steps.num_rows,
+    )
 
 
 class _Guard(beam.DoFn):
@@ -77,8 +97,7 @@ class _Guard(beam.DoFn):
             if not self._quarantine:
                 raise
             self._dead.inc()
-            identity = identify(element)
-            letter = DeadLetter(self._stage.name, *identity, error.problem.rule, error.problem.detail)
+            letter = _letter(self._stage.name, element, error.problem.rule, error.problem.detail)
             yield beam.pvalue.TaggedOutput(DEAD, letter)
             return
         except Exception as error:
@@ -86,7 +105,7 @@ class _Guard(beam.DoFn):
                 raise
             self._dead.inc()
             detail = f"{type(error).__name__}: {error}"
-            letter = DeadLetter(self._stage.name, *identify(element), "stage_failed", detail, traceback.format_exc())
+            letter = _letter(self._stage.name, element, "stage_failed", detail, traceback.format_exc())
             yield beam.pvalue.TaggedOutput(DEAD, letter)
             return
         self._out.inc(sum(not isinstance(result, beam.pvalue.TaggedOutput) for result in results))

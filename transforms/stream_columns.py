@@ -101,7 +101,7 @@ def resample_stream(
             columns[name] = _event(name, column, times, wanted)
             continue
         values = matrix(column) if is_continuous(name, column.type) else None
-        if values is None:
+        if values is None or not values.shape[1]:
             reach = at.reached if is_action(name) or name == GRIPPER else latest >= 0
             columns[name] = _rows(column, np.where(reach, latest, -1))
         else:
@@ -112,10 +112,11 @@ def resample_stream(
 
 def _event(name: str, column: pa.Array, times: Times, wanted: Times) -> pa.Array:
     values = matrix(column)
-    if values is None or column.null_count == len(column):
+    if values is None or not values.shape[1] or column.null_count == len(column):
         return pa.nulls(len(wanted), column.type)
     if name == REWARD:
-        return pa.array(totals(values[:, 0], times, wanted)).cast(column.type, safe=False)
+        kind = column.type.value_type if pa.types.is_nested(column.type) else column.type
+        return pa.array(totals(values[:, 0], times, wanted)).cast(kind, safe=False)
     return pa.array(any_at(values[:, 0] == 1, times, wanted, at_or_after=name in _STATE_FLAGS))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transforms.evidence import Decision, Evidence, Fingerprint, StagedColumn
 from transforms.output_schema import AgreeOnSchema, convert, join_types, output_type, parse_type
 
-PLAIN = ["null", "bool", "int64", "float", "double", "string", "binary", "timestamp[ns]"]
+PLAIN = ["null", "bool", "int64", "float", "double", "string", "binary", "timestamp[ns]", "timestamp[ns, tz=UTC]"]
 TEXTS = st.sampled_from([*PLAIN, "image", "video", "image|video", *(f"list<item: {t}>" for t in PLAIN)])
 
 
@@ -73,6 +73,8 @@ COLUMNS = [
     (pa.array(["a", None, "a"]).dictionary_encode(), "string", ["a", None, "a"]),
     (pa.array([{"b": 1, "a": None}, None]), "string", ['{"a": null, "b": 1}', None]),
     (pa.nulls(2), "list<item: float>", [None, None]),
+    (pa.array([[], []], pa.list_(pa.float32(), 0)), "list<item: float>", [[], []]),
+    (pa.array([b"a"], pa.binary_view()), "binary", [b"a"]),
     (pa.array([[1.5], [2.5], [3.5]], pa.list_(pa.float16(), 1)).slice(1, 1), "list<item: float>", [[2.5]]),
     (pa.array([[[1, 2]], [[3]]]), "list<item: list<item: double>>", [[[1.0, 2.0]], [[3.0]]]),
 ]
@@ -90,3 +92,12 @@ def test_a_value_beyond_the_output_type_is_refused() -> None:
     column = pa.array([2**63], pa.uint64())
     with pytest.raises(pa.ArrowInvalid, match="9223372036854775808"):
         convert(column, output_type(column.type))
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Zurich"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_instants_are_nanoseconds_in_one_zone(unit: str, zone: str | None) -> None:
+    column = pa.array([1_700_000_000, None], pa.timestamp("s")).cast(pa.timestamp(unit, zone))
+    kind = output_type(column.type)
+    assert parse_type(str(kind)) == kind == pa.timestamp("ns", zone and "UTC")
+    assert convert(column, kind).cast(pa.int64()).to_pylist() == [1_700_000_000 * 10**9, None]

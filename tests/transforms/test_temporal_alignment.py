@@ -21,6 +21,7 @@ from transforms.arrays import column_matrix, times_ns
 from transforms.episode import Finding, ImageRef, Recording, VideoRef
 from transforms.schema import ACTION, END_EFFECTOR_POSE, IS_FIRST, IS_TERMINAL, REWARD, STATE, VALID
 from transforms.stage import DeadLetter, Unreadable
+from transforms.stream_columns import resample_stream
 from transforms.temporal_alignment import TemporalAlignmentParams, TemporalAlignmentStage, align
 
 MS = 1_000_000
@@ -290,3 +291,16 @@ def test_the_stage_in_a_graph_with_a_dead_letter() -> None:
 class _Letters(beam.PTransform):
     def expand(self, letters: beam.PCollection[DeadLetter]) -> beam.PCollection[tuple[str, str]]:
         return letters | "Name letters" >> beam.Map(lambda letter: (letter.episode_id, letter.rule))
+
+
+def test_columns_of_odd_shapes_are_resampled() -> None:
+    times = np.arange(10) * 50_000_000
+    reward = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(10, dtype="f4")), 1)
+    columns = {
+        "timestamp_ns": pa.array(times),
+        "reward": reward,
+        "none": pa.array([[]] * 10, pa.list_(pa.float32(), 0)),
+    }
+    moved = resample_stream(pa.RecordBatch.from_pydict(columns), times, times[1::2], {}).columns
+    assert moved["reward"].to_pylist() == [3.0, 7.0, 11.0, 15.0, 9.0]
+    assert moved["none"].to_pylist() == [[]] * 5
