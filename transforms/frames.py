@@ -24,7 +24,9 @@ _IMAGES_AT_ONCE = 128
 
 @dataclass(frozen=True)
 class FrameParams:
-    """Luma is 0..255. Frozen: `min_frozen` frames in a row that are identical or nearly so.
+    """Luma is 0..255. Frozen: `min_frozen` frames in a row, for `min_frozen_s`, that are identical or nearly so.
+
+    A camera slower than its video repeats frames too, but not for that long: 2 Hz is the slowest that is not frozen.
 
     `frozen_motion` and `recoded_motion` are mean changes of a 64x64 grey. Of one picture repeated through H.264 or AV1
     (crf 20 to 30, key frames every 2 to 250, with and without noise) two thirds and more of the frames change by less
@@ -39,6 +41,7 @@ class FrameParams:
     frozen_motion: float = 0.01
     recoded_motion: float = 1.0
     min_frozen: int = 3
+    min_frozen_s: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,14 @@ def bridged(repeated: Flags, recoded: Flags, min_frozen: int) -> Flags:
     return out
 
 
+def least_frozen(times: Times | None, params: FrameParams) -> int:
+    """Frames that a run needs: `min_frozen`, and those that fill `min_frozen_s` where the clock (T,) ns is known."""
+    if times is None or len(times) < 2:
+        return params.min_frozen
+    period_s = float(np.median(np.diff(times))) / 1e9
+    return max(params.min_frozen, int(np.ceil(params.min_frozen_s / period_s))) if period_s > 0 else params.min_frozen
+
+
 def frozen_run(frozen: Flags, moving: Flags) -> tuple[int, int] | None:
     """First and last step of the run of frozen steps (T,) that holds most moving ones; None where none holds any."""
     spans = [(int(moving[first : last + 1].sum()), (first, last)) for first, last in runs(frozen)]
@@ -162,7 +173,8 @@ def frozen_findings(
     same[0] = False  # no frame comes before it
     shown = (track.place >= 0) & ~nothing
     recoded = shown & (track.stats.motion <= params.recoded_motion)[track.place]
-    frozen = frozen_steps(bridged(shown & same[track.place], recoded, params.min_frozen), params.min_frozen)
+    standing = bridged(shown & same[track.place], recoded, params.min_frozen)
+    frozen = frozen_steps(standing, least_frozen(times, params))
     span = frozen_run(frozen, motion.moving)
     share = (frozen & motion.moving).sum() / motion.moving.sum()
     found = [measured(NAME, "frames.frozen", share, "fraction", span, times, track.name)]

@@ -32,3 +32,12 @@ def test_a_lone_key_frame_does_not_end_a_run(repeated: str, expected: str) -> No
     flags = np.array([c == "1" for c in repeated])
     assert bridged(flags, np.ones(7, bool), 3).tolist() == [c == "1" for c in expected]
     assert bridged(flags, np.zeros(7, bool), 3).tolist() == flags.tolist()
+
+
+def test_a_camera_slower_than_its_video_is_not_frozen() -> None:
+    """At 10 Hz half a second is 5 frames: a picture that repeats 4 times is a 2 Hz camera, 6 times a frozen one."""
+    slow = cameras([scene(i // 5) for i in range(30)], moving(30))
+    stuck = cameras([scene(i // 7) for i in range(30)], moving(30))
+    assert slow["frames.repeated"].value == pytest.approx(24 / 29)
+    assert slow["frames.frozen"].value == 0
+    assert stuck["frames.frozen"].value == pytest.approx(24 / 29)
