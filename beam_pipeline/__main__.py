@@ -10,7 +10,6 @@ import difflib
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from rich.console import Console
@@ -20,6 +19,7 @@ from beam_pipeline.options import CurationOptions
 from beam_pipeline.pipeline import GatesFailed, MultimodalPipeline
 from beam_pipeline.progress import print_outcomes
 from beam_pipeline.publish import OutputError
+from beam_pipeline.reasons import first_of_each_reason
 from beam_pipeline.runner import resolve_runner
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.typed_yaml import ConfigError
@@ -46,14 +46,14 @@ def parse(argv: Sequence[str]) -> PipelineOptions:
         own = options.view_as(CurationOptions)
     except SystemExit as error:  # argparse exits by itself on a malformed flag
         raise UsageError("a flag is malformed; see above") from error
-    if not own.config:
-        raise UsageError(f"--config is missing\n{USAGE}")
     for word in argv:
         flag = word.split("=")[0]
         if flag.startswith("--") and flag not in _OWN_FLAGS:
             close = difflib.get_close_matches(flag, _OWN_FLAGS, n=1, cutoff=0.8)
             if close:
                 raise UsageError(f"unknown flag {flag}; did you mean {close[0]}?")
+    if not own.config:
+        raise UsageError(f"--config is missing\n{USAGE}")
     return options
 
 
@@ -80,15 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
     except GatesFailed as error:
-        print_outcomes(console, error.outcomes, [])
+        print_outcomes(console, error.outcomes, [], first_of_each_reason(error.ledger, error.outcomes))
         errors.print(f"gate failed, nothing was published: {error}", markup=False)
         return GATE_FAILED
     except KeyboardInterrupt:
         errors.print("interrupted; nothing was published", markup=False)
         return FAILED
-    files = [("episodes", Path(result.output) / "episodes"), ("transitions", Path(result.output) / "transitions")]
-    files += [("ledger", Path(result.output) / "ledger"), ("summary", Path(result.output) / "run_summary.json")]
-    print_outcomes(console, result.outcomes, files)
+    places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json")
+    files = [(place.removesuffix(".json").replace("run_", ""), result.output / place) for place in places]
+    print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import yaml
 
 from beam_pipeline.publish import GateParams
 from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
+from transforms.checks import CHECKS
 from transforms.conventions import Embodiment, Source
 from transforms.dedup import DedupParams
 from transforms.episode_boundary import EpisodeBoundaryParams
@@ -62,7 +64,7 @@ class PipelineConfig:
         config = replace(
             config,
             output=str(folder / config.output) if config.output else str(Path("out") / file.stem),
-            sources=tuple(replace(s, path=str(folder / s.path)) for s in config.sources),
+            sources=tuple(replace(s, path=str(folder / Path(s.path).expanduser())) for s in config.sources),
             embodiments={
                 name: replace(e, urdf=str(folder / e.urdf) if e.urdf else None)
                 for name, e in config.embodiments.items()
@@ -95,9 +97,22 @@ def _check(config: PipelineConfig, file: Path) -> None:
             raise ConfigError(f"{where}: {what} {source.path}; correct `path`")
         if all(p.is_dir() and not any(p.iterdir()) for p in found):
             raise ConfigError(f"{where}: the folder {source.path} is empty; correct `path` or remove the source")
+    for name in config.gates.sources:
+        if name not in names:
+            raise ConfigError(
+                f"{file}:{lines['gates']}: gates.sources: no source is named {name!r}{nearest(name, names)}"
+            )
+    for check in config.select.rules:
+        if check not in CHECKS:
+            raise ConfigError(f"{file}:{lines['select']}: select.rules: no check is named {check!r}{_near(check)}")
     for name, embodiment in config.embodiments.items():
         where = f"{file}:{lines[f'embodiments.{name}']}: embodiment {name!r}"
         _check_urdf(embodiment, where)
+
+
+def _near(check: str) -> str:
+    close = sorted(name for name in CHECKS if name.startswith(check)) or difflib.get_close_matches(check, CHECKS, n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; docs/findings.md lists them all"
 
 
 def _check_urdf(embodiment: Embodiment, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -82,7 +83,12 @@ def open_output(output: str | Path, config_hash: str) -> Iterator[Output]:
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; --output names a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "no permission to write in it")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be used: {error.strerror}; use another --output") from error
     with _locked(folder):
         previous = _check_owner(folder, config_hash)
         staging = folder / STAGING

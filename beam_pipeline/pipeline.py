@@ -27,7 +27,7 @@ from transforms.evidence import Decision, Evidence, Fingerprint, LedgerRow
 from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import WriteEvidence, WriteLedger, from_dead_letter, from_decision
 from transforms.loader import MultimodalLoader, read_images
-from transforms.output_files import source_roots
+from transforms.output_files import LEDGER, OUT, source_roots
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
 from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
@@ -54,10 +54,11 @@ class RunResult:
 
 
 class GatesFailed(Exception):
-    """A gate of the configuration failed: nothing was published."""
+    """A gate of the configuration failed: nothing was published; `ledger` is what would have been."""
 
-    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes]) -> None:
+    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes], ledger: Path) -> None:
         super().__init__("; ".join(str(failure) for failure in failures))
+        self.ledger = ledger
         self.failures = failures
         self.outcomes = outcomes
 
@@ -135,7 +136,7 @@ class MultimodalPipeline:
             outcomes = summarise(counts, [source.name for source in self._config.sources])
             failures = check_gates(self._config.gates, outcomes)
             if failures:
-                raise GatesFailed(failures, outcomes)
+                raise GatesFailed(failures, outcomes, held.staging / OUT / LEDGER)
             files = read_reports(held.staging)
             ended = datetime.now(UTC)
             summary = RunSummary(

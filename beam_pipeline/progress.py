@@ -84,17 +84,26 @@ def outcome_table(outcomes: Sequence[SourceOutcomes]) -> Table:
     return table
 
 
-def print_outcomes(console: Console, outcomes: Sequence[SourceOutcomes], files: list[tuple[str, Path]]) -> None:
-    """The table of outcomes, then where the files are."""
+def print_outcomes(
+    console: Console, outcomes: Sequence[SourceOutcomes], files: Sequence[tuple[str, Path]], reasons: Sequence[str]
+) -> None:
+    """The table of outcomes, one example of each reason, then where the files are; absent files are not named."""
     if console.is_terminal:
         console.print(outcome_table(outcomes))
     else:
         for row in outcomes:
-            reasons = ", ".join(f"{rule} {count}" for rule, count in row.reasons) or "none"
+            why = ", ".join(f"{rule} {count}" for rule, count in row.reasons) or "none"
             console.print(
                 f"{row.source}: planned {row.planned}, kept {row.kept}, rejected {row.rejected}, "
-                f"duplicate {row.duplicate}, quarantined {row.quarantined}, cut {row.cut}; not kept for: {reasons}",
+                f"duplicate {row.duplicate}, quarantined {row.quarantined}, cut {row.cut}; not kept for: {why}",
                 soft_wrap=True,
             )
+    if reasons:
+        console.print("not kept, the first of each reason:", soft_wrap=True)
+    for reason in reasons:
+        console.print(f"  {reason}", soft_wrap=True, markup=False, highlight=False)
+    if outcomes and not any(row.kept for row in outcomes):
+        console.print("nothing was kept", soft_wrap=True)
     for what, path in files:
-        console.print(f"{what}: {path}", soft_wrap=True)
+        if path.exists():
+            console.print(f"{what}: {path}", soft_wrap=True, markup=False)

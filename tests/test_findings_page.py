@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 
+from transforms.checks import CHECKS
 from transforms.episode import Finding
 from transforms.evidence import Channel, Decision, Evidence, Fingerprint, Outcome
 from transforms.instruction_grounding import Status
@@ -28,7 +29,7 @@ PREFIXED = {"metadata_finding": ("metadata.", 0), "_not_run": ("conventions.", 0
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    paths = sorted((ROOT / "transforms").rglob("*.py"))
+    paths = sorted(p for p in (ROOT / "transforms").rglob("*.py") if p.name != "checks.py")
     return {p.relative_to(ROOT).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in paths}
 
 
@@ -122,6 +123,10 @@ def test_the_page_names_no_check_that_no_stage_emits() -> None:
     assert not unknown, f"docs/findings.md names {sorted(unknown)}, which no stage emits"
     in_text = set(re.findall(rf"`({CHECK.pattern})`", PAGE))
     assert in_text == checks(), f"the text names {sorted(in_text - checks())}, which have no row"
+
+
+def test_the_names_that_a_rule_may_have_are_those_of_the_page() -> None:
+    assert checks() == CHECKS
 
 
 def test_every_rule_that_quarantines_is_on_the_page_and_no_other() -> None:

@@ -40,6 +40,13 @@ class JointColumns:
     velocity: ColumnSlice | None = None
     unit: Literal["rad", "deg", "unknown"] = "unknown"
 
+    def __post_init__(self) -> None:
+        for what, part in (("position", self.position), ("velocity", self.velocity)):
+            if part is not None and part.end is not None and part.end - part.start != len(self.names):
+                span = f"{part.column}[{part.start}:{part.end}]"
+                width = part.end - part.start
+                raise ValueError(f"{what} {span} holds {width} elements for {len(self.names)} joint names; match them")
+
 
 @dataclass(frozen=True)
 class EndEffectorColumns:

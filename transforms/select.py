@@ -51,6 +51,7 @@ class Rule:
 
 
 DEFAULT_RULES: Mapping[str, Rule] = {
+    "conventions.column_absent": Rule(max=0),  # what is declared is not there: its limits would go unchecked unnoticed
     "timestamps.backward": Rule(max=0),  # steps that run back in time: order is lost, no derivative holds
     "timestamps.equal": Rule(max=0),  # steps that share a stamp: one of them was never sampled
     "timestamps.missing": Rule(max=0),  # steps without a stamp: cannot be aligned

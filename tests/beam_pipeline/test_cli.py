@@ -61,6 +61,10 @@ def test_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == (
         "i: planned 2, kept 1, rejected 1, duplicate 0, quarantined 0, cut 0; not kept for: integrity.nan 1"
     )
+    assert lines[1:3] == [
+        "not kept, the first of each reason:",
+        "  i/a/000001: integrity.nan 1 count, limit 0; action: 1",
+    ]
     assert f"ledger: {job.output / 'ledger'}" in lines
     assert "\x1b" not in shown.out and "╭" not in shown.out, "no terminal, and yet more than plain lines"
 
@@ -70,6 +74,7 @@ def test_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "usage: python -m beam_pipeline --config"),
         (["--output", "x"], "--config is missing"),
+        (["--confg", "{config}"], "unknown flag --confg; did you mean --config?"),
         (["--config", "{config}", "--ouput", "x"], "unknown flag --ouput; did you mean --output?"),
         (["--config", "{config}", "--configs=x"], "unknown flag --configs; did you mean --config?"),
         (["--config", "{config}", "--runner", "DirectRuner"], "no runner 'DirectRuner'"),
@@ -94,6 +99,56 @@ def test_bad_usage(folder: Path, capsys: pytest.CaptureFixture[str], argv: list[
     shown = capsys.readouterr()
     assert status == 2 and message in shown.out + shown.err, shown
     assert sorted(folder.rglob("*")) == before, "work began"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "select: {rules: {quality.idle: {max: 0.8}}}",
+            ":7: select.rules: no check is named 'quality.idle'; did you mean 'quality.idle_fraction'?",
+        ),
+        (
+            "select: {rules: {blur: {max: 0.8}}}",
+            ":7: select.rules: no check is named 'blur'; docs/findings.md lists them all",
+        ),
+        (
+            "gates: {sources: {j: {min_kept: 1}}}",
+            ":7: gates.sources: no source is named 'j'; known: i",
+        ),
+    ],
+)
+def test_names_that_nothing_has(folder: Path, capsys: pytest.CaptureFixture[str], more: str, message: str) -> None:
+    assert run_job(folder, ISAAC, "\n" + more).status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_joint_names_and_elements_must_match(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joints = "{names: [a, b], position: {column: observation.state, start: 0, end: 7}}"
+    assert run_job(folder, ISAAC, embodiments=f"\n  panda: {{joints: {joints}}}").status == 2
+    expected = "position observation.state[0:7] holds 7 elements for 2 joint names; match them"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_declared_column_that_is_absent_rejects_and_names_what_is_there(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embodiments = "\n  panda: {rate_hz: 20, joints: {names: [a], position: {column: joint}, unit: rad}}"
+    job = run_job(folder, ISAAC, embodiments=embodiments)
+    assert set(job.outcomes().values()) == {"rejected"}
+    shown = capsys.readouterr().out
+    assert (
+        "i/a/000000: conventions.column_absent 1 columns, limit 0; joints.position: no column joint; available:"
+        in shown
+    )
+    assert "nothing was kept" in shown and "episodes:" not in shown and "ledger:" in shown
+
+
+def test_output_that_cannot_be_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "file").write_text("x")
+    config = write_config(folder, ISAAC)
+    assert main(["--config", str(config), "--output", str(folder / "file/out")]) == 2
+    assert "file/out cannot be used: Not a directory; use another --output" in capsys.readouterr().err
 
 
 def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:

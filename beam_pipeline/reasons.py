@@ -1,0 +1,45 @@
+"""One ledger row for each reason, so that a person sees at the end of a run what to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow.dataset
+
+from beam_pipeline.summary import SourceOutcomes
+
+_COLUMNS = ["episode_id", "outcome", "rule", "value", "threshold", "unit", "detail", "duplicate_of"]
+
+
+def first_of_each_reason(ledger: Path, outcomes: Sequence[SourceOutcomes]) -> list[str]:
+    """The first row by id of each source and rule that `outcomes` counts, one line each."""
+    lines = []
+    for source in outcomes:
+        wanted = {rule for rule, _ in source.reasons}
+        for row in _rows(ledger, source.source) if wanted else ():
+            rule = row["rule"] or row["outcome"]
+            if row["outcome"] not in ("kept", "cut") and rule in wanted:
+                wanted.remove(rule)
+                lines.append(_line(row, rule))
+            if not wanted:
+                break
+    return lines
+
+
+def _rows(ledger: Path, source: str) -> Iterator[Mapping[str, Any]]:
+    for folder in sorted(p for p in ledger.glob("source=*") if unquote(p.name) == f"source={source}"):
+        for file in sorted(folder.iterdir()):
+            kind = "parquet" if file.suffix == ".parquet" else "ipc"
+            for batch in pyarrow.dataset.dataset(str(file), format=kind).to_batches(columns=_COLUMNS):
+                yield from batch.to_pylist()
+
+
+def _line(row: Mapping[str, Any], rule: str) -> str:
+    measured = "" if row["value"] is None else f" {row['value']:g} {row['unit']}".rstrip()
+    limit = "" if row["threshold"] is None else f", limit {row['threshold']:g}"
+    of = f" of {row['duplicate_of']}" if row["duplicate_of"] else ""
+    detail = f"; {row['detail']}" if row["detail"] else ""
+    return f"{row['episode_id']}: {rule}{of}{measured}{limit}{detail}"
