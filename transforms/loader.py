@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,11 @@ from transforms.canonical import canonicalise
 from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
+from transforms.source_paths import expand, id_prefix, split_pattern
 from transforms.sources import isaac_hdf5, lerobot, rlds, video
 from transforms.stage import EpisodeStage, Unreadable
+
+__all__ = ["FORMATS", "MultimodalLoader", "PlanRecordings", "ReadRecording", "detect", "expand", "plan", "read_images"]
 
 FORMATS: Mapping[str, ModuleType] = {
     "rlds": rlds,
@@ -25,15 +28,8 @@ FORMATS: Mapping[str, ModuleType] = {
     "isaac_hdf5": isaac_hdf5,
     "video": video,
 }
-_GLOB = frozenset("*?[")
-
-
-def expand(source: Source) -> list[Path]:
-    """The paths that a source names, sorted; empty where nothing matches."""
-    if _GLOB & set(source.path):
-        return sorted(Path(p) for p in glob.glob(source.path, recursive=True))  # noqa: PTH207 absolute patterns
-    path = Path(source.path)
-    return [path] if path.exists() or path.is_symlink() else []
+_WHOLE_FOLDERS = ("rlds", "lerobot")
+"""Formats whose folder is one data set, with nothing of another kind in it."""
 
 
 def detect(path: Path) -> str | None:
@@ -41,40 +37,73 @@ def detect(path: Path) -> str | None:
     return next((name for name, reader in FORMATS.items() if reader.detect(path)), None)
 
 
-def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | None]]:
+def _detected(path: Path) -> str | Problem | None:
+    try:
+        return detect(path)
+    except OSError as error:
+        return Problem("unreadable", f"{path}: {error.strerror or error}; check its permissions")
+
+
+def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem | None]]:
     """What is to be planned below a path: itself where a reader takes it, else each of a folder's entries."""
     if source.format != "auto":
         yield path, source.format
         return
-    found = detect(path)
+    found = _detected(path)
     if found is not None or not path.is_dir():
         yield path, found
+    if isinstance(found, Problem) or found in _WHOLE_FOLDERS or not path.is_dir():
         return
     entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    known = [(p, detect(p)) for p in entries]
+    known = [(p, _detected(p)) for p in entries]
     stems = {p.stem for p, name in known if name == "video"}
     for entry, name in known:
-        if name is None and entry.is_dir():
+        if name not in _WHOLE_FOLDERS and entry.is_dir():
             yield from _datasets(source, entry)
+        elif found is not None and (name is None or name == found):
+            continue  # planned with the folder, or beside its recordings
         elif name is not None or entry.stem.split(".")[0] not in stems:
             yield entry, name
 
 
 def plan(source: Source) -> Iterator[RecordingRef]:
-    """Every recording of a source, from metadata alone; what cannot even be planned carries its problem."""
+    """Every recording of a source, from metadata alone; what cannot even be planned carries its problem.
+
+    A pattern such as `**` matches a folder and what lies in it: what is met again is not planned again.
+    """
     seen: set[str] = set()
+    met: set[int] = set()
+    whole: set[Path] = set()
     for path in expand(source):
-        for dataset, name in _datasets(source, path):
-            for ref in _plan_dataset(source, dataset, name):
-                if ref.recording_id in seen:
-                    ref = _disambiguate(ref, source)
+        for dataset, name in () if whole & set(path.parents) else _datasets(source, path):
+            if source.format == "auto" and name in _WHOLE_FOLDERS and dataset.is_dir():
+                whole.add(dataset)
+            for found in _plan_dataset(source, dataset, name):
+                ref = _named_in_text(found)
+                itself = xxhash.xxh3_64_intdigest("\0".join((ref.recording_id, ref.uri, ref.place)).encode())
+                if itself in met:
+                    continue
+                yield _disambiguate(ref, source) if ref.recording_id in seen else ref
                 seen.add(ref.recording_id)
-                yield ref
+                met.add(itself)
 
 
-def _plan_dataset(source: Source, path: Path, name: str | None) -> Iterator[RecordingRef]:
+def _named_in_text(ref: RecordingRef) -> RecordingRef:
+    """The recording; where its path is no UTF-8, which nothing could pass on or write down, a problem in its place."""
+    try:
+        (ref.recording_id + ref.uri + (ref.problem.detail if ref.problem else "")).encode()
+    except UnicodeEncodeError:
+        readable = [os.fsencode(text).decode(errors="backslashreplace") for text in (ref.recording_id, ref.uri)]
+        problem = Problem("unreadable", f"{readable[1]}: its name is not UTF-8; rename it")
+        return RecordingRef(readable[0], ref.source, ref.format, readable[1], split=ref.split, problem=problem)
+    return ref
+
+
+def _plan_dataset(source: Source, path: Path, name: str | Problem | None) -> Iterator[RecordingRef]:
     problem: Problem
-    if name is None:
+    if isinstance(name, Problem):
+        problem, name = name, None
+    elif name is None:
         problem = Problem("unknown_format", f"{path}: no reader knows this content; set `format:` or remove the file")
     else:
         try:
@@ -84,12 +113,13 @@ def _plan_dataset(source: Source, path: Path, name: str | None) -> Iterator[Reco
             problem = error.problem
         except OSError as error:
             problem = Problem("unreadable", f"{path}: {error.strerror or error}; check that it exists and is readable")
-    yield RecordingRef(f"{source.name}/{path.name}", source.name, name or "unknown", str(path), problem=problem)
+    recording_id = f"{id_prefix(source, path.parent)}/{path.name}"
+    yield RecordingRef(recording_id, source.name, name or "unknown", str(path), problem=problem)
 
 
 def _disambiguate(ref: RecordingRef, source: Source) -> RecordingRef:
     """Two files of one stem give one id: the later one by path gets a suffix made of its place below the source."""
-    root = source.path.split("*")[0].split("?")[0].split("[")[0]
+    root = str(split_pattern(source.path)[0])
     suffix = xxhash.xxh32_hexdigest((ref.uri.removeprefix(root) + ref.place).encode())
     return replace(ref, recording_id=f"{ref.recording_id}~{suffix}")
 

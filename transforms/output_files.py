@@ -12,6 +12,7 @@ import apache_beam as beam
 from transforms.coders import ArrowCoder
 from transforms.conventions import Source
 from transforms.evidence import Decision, Outcome
+from transforms.source_paths import split_pattern
 
 OUT = "out"
 """Folder of the staging area that holds finished files, laid out as the output will be."""
@@ -102,13 +103,9 @@ def video_name(content_hash: str, uri: str) -> str:
 
 
 def source_roots(sources: tuple[Source, ...]) -> Mapping[str, str]:
-    """Source name -> the folder or file that its path names, up to the first wildcard."""
-    return {source.name: _root(source.path) for source in sources}
-
-
-def _root(path: str) -> str:
-    fixed = re.split(r"[*?\[]", path, maxsplit=1)[0]
-    return (fixed if fixed == path else fixed.rpartition("/")[0]).rstrip("/")
+    """Source name -> the folder or file that its path names, up to the first wildcard; empty for a root folder."""
+    roots = {source.name: split_pattern(source.path)[0] for source in sources}
+    return {name: str(root) if root.name else "" for name, root in roots.items()}
 
 
 def portable(text: str, root: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
+from transforms.source_paths import id_prefix
 from transforms.sources import hdf5_file
 from transforms.stage import Unreadable
 
@@ -92,7 +93,7 @@ def _ref(
     findings: tuple[Finding, ...] = (),
 ) -> RecordingRef:
     place = msgspec.json.encode(DemoPlace(group)).decode() if group else ""
-    name = f"{source.name}/{path.stem}/{number:06d}"
+    name = f"{id_prefix(source, path.parent)}/{path.stem}/{number:06d}"
     return RecordingRef(name, source.name, FORMAT, str(path), place, split, problem, findings)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from transforms.arrays import rounded
 from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
+from transforms.source_paths import id_prefix
 from transforms.sources.lerobot_episodes import MAX_EPISODES, EpisodeList, Listed, Place, load_list
 from transforms.sources.lerobot_meta import DATA_PATH, Dataset, Info, digest_of, load_dataset
 from transforms.sources.lerobot_tables import episode_runs, parquet
@@ -23,7 +24,6 @@ from transforms.stage import Unreadable
 
 FORMAT = "lerobot"
 NO_SPLIT = "no_split"
-MAGIC = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,6 @@ class Planned:
 def finding(check: str, value: float | None, detail: str, unit: str = "") -> Finding:
     """A finding of the loader; numbers keep 9 significant digits, so that bytes are stable."""
     return Finding("load", check, None if value is None else rounded(value), unit, detail=detail)
-
-
-def id_prefix(source: Source, root: Path) -> str:
-    """`source`, or `source/part` where the source's path is a glob or a parent: part is the place below it."""
-    fixed = source.path
-    if magic := MAGIC.search(source.path):
-        fixed = source.path[: magic.start()].rpartition("/")[0] or ("/" if source.path.startswith("/") else ".")
-    base, place = Path(fixed).absolute(), root.absolute()
-    part = place.relative_to(base).as_posix() if place.is_relative_to(base) else place.name
-    return source.name if part == "." else f"{source.name}/{part}"
 
 
 def disk_files(root: Path, info: Info) -> list[str]:

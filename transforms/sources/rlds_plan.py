@@ -11,6 +11,7 @@ import msgspec
 
 from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
+from transforms.source_paths import id_prefix
 from transforms.sources.rlds_metadata import (
     DatasetInfo,
     Shard,
@@ -53,10 +54,10 @@ def detect(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Numbering:
-    """How refs of one shard are named: `label` is the split or the file, `first` the index of its first episode."""
+    """How refs of one shard are named: `place` with the split or the file, `first` the index of its first episode."""
 
     source: str
-    label: str
+    place: str
     first: int
 
 
@@ -73,7 +74,7 @@ def _shard_refs(shard: Shard, numbering: _Numbering, findings: tuple[Finding, ..
         place = "" if record.problem else msgspec.json.encode(RecordPlace(record.offset, record.length)).decode()
         refs.append(
             RecordingRef(
-                f"{numbering.source}/{numbering.label}/{index:06d}",
+                f"{numbering.place}/{index:06d}",
                 numbering.source,
                 FORMAT,
                 str(shard.path),
@@ -113,13 +114,14 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
         shards = [s for s in (list_shards(path.parent, info) if info else []) if s.path.name == path.name]
         split = shards[0].split if shards else shard_split(path.name)
         if not (source.splits and split and split not in source.splits):
-            label = path.name.replace(".tfrecord", "")
+            place = f"{id_prefix(source, path.parent)}/{path.name.replace('.tfrecord', '')}"
             shard = shards[0] if shards else Shard(split, path, None, False)
-            yield from _shard_refs(shard, _Numbering(source.name, label, 0), _dataset_findings(fault))
+            yield from _shard_refs(shard, _Numbering(source.name, place, 0), _dataset_findings(fault))
         return
     folders = version_folders(path) or [path]
     for folder in folders:
-        place = "" if len(folders) == 1 else ".".join(folder.relative_to(path).parts) + "."
+        version = "" if len(folders) == 1 else ".".join(folder.relative_to(path).parts) + "."
+        place = f"{id_prefix(source, path)}/{version}"
         yield from _plan_folder(source, folder, place)
 
 
@@ -158,9 +160,7 @@ def _plan_folder(source: Source, folder: Path, place: str) -> Iterator[Recording
     for split in source.splits or splits:
         if split not in splits:
             problem = Problem("absent", f"{folder}: no split {split!r}; it has {', '.join(splits)}: correct `splits:`")
-            yield RecordingRef(
-                f"{source.name}/{place}{split}/000000", source.name, FORMAT, str(folder), "", split, problem
-            )
+            yield RecordingRef(f"{place}{split}/000000", source.name, FORMAT, str(folder), "", split, problem)
             continue
         first = 0
         for shard in (shard for shard in shards if shard.split == split):

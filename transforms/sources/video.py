@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transforms.arrays import times_ns
 from transforms.conventions import Embodiment, Source
 from transforms.episode import IMAGES, TIMESTAMP, VIDEO_STREAM, Finding, Problem, Recording, RecordingRef, VideoRef
+from transforms.source_paths import id_prefix
 from transforms.sources.lerobot_videos import probed
 from transforms.sources.sidecar import FRAME_COLUMNS, SUFFIXES, Sidecar, read_sidecar
 from transforms.stage import Unreadable
@@ -81,13 +82,13 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
         raise Unreadable("absent", detail)
     claimed = {video.parent / name for video in videos for name in find_sidecars(video).sidecars.values()}
     for file in files:
-        identity = f"{source.name}/{file.stem}"
+        place = id_prefix(source, file.parent)
         if file in videos:
-            place = msgspec.json.encode(find_sidecars(file)).decode()
-            yield RecordingRef(identity, source.name, FORMAT, str(file), place)
+            beside = msgspec.json.encode(find_sidecars(file)).decode()
+            yield RecordingRef(f"{place}/{file.stem}", source.name, FORMAT, str(file), beside)
         elif file not in claimed and not _is_sidecar(file):
             problem = Problem("wrong_format", f"{file} is neither a video nor a sidecar of one; move or remove it")
-            yield RecordingRef(f"{source.name}/{file.name}", source.name, FORMAT, str(file), problem=problem)
+            yield RecordingRef(f"{place}/{file.name}", source.name, FORMAT, str(file), problem=problem)
 
 
 def _is_sidecar(path: Path) -> bool:
