@@ -23,9 +23,10 @@ from transforms.episode import (
 from transforms.schema import FRAME_INDEX
 from transforms.sources.png import encode_png
 from transforms.sources.rlds_checks import flag_findings, image_flag_findings, language_flag_findings
-from transforms.sources.rlds_metadata import Leaf, load_features
+from transforms.sources.rlds_leaf import STEP_PREFIX, Leaf
+from transforms.sources.rlds_metadata import load_features
 from transforms.sources.rlds_plan import FORMAT, RecordPlace, detect, plan
-from transforms.sources.rlds_steps import STEP_PREFIX, Camera, Steps, metadata_finding, read_steps, text_of
+from transforms.sources.rlds_steps import Camera, Steps, metadata_finding, read_steps, text_of
 from transforms.sources.tf_example import Values, parse_example
 from transforms.sources.tfrecord import read_record
 from transforms.stage import Unreadable

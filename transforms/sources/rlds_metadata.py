@@ -7,14 +7,13 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from math import prod
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import msgspec
 
+from transforms.sources.rlds_leaf import Kind, Leaf
 from transforms.stage import Unreadable
 
 FEATURES = "features.json"
@@ -24,32 +23,6 @@ MAX_DECLARED_EPISODES = 10_000_000
 _SHARD_NAME = re.compile(r"^(?P<stem>.+?)\.tfrecord(?:-(?P<index>\d{1,6})-of-(?P<count>\d{1,6}))?$")
 _HEAD_BYTES = 1 << 20
 _DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-
-Kind = Literal["tensor", "text", "image", "ragged"]
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One declared feature: its key in the Example, shape per step (None: unknown), dtype as NumPy names it."""
-
-    key: str
-    kind: Kind
-    shape: tuple[int | None, ...] = ()
-    dtype: str = ""
-    encoding: str = "none"
-
-    @cached_property
-    def values(self) -> int | None:
-        """Values per step; None where a size is not declared."""
-        if self.kind in ("image", "text"):
-            return 1
-        sizes = [size for size in self.shape if size is not None]
-        return prod(sizes) if len(sizes) == len(self.shape) else None
-
-    @cached_property
-    def stored_values(self) -> int | None:
-        """Values per step in the Example, where a packed tensor is one; None where a size is not declared."""
-        return self.values if self.encoding == "none" else 1
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,20 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.arrays import list_column
 from transforms.episode import Finding
-from transforms.sources.rlds_metadata import Leaf
+from transforms.sources.rlds_leaf import STEP_PREFIX, Leaf, column_name, infer_leaf
 from transforms.sources.tf_example import Values
 from transforms.sources.tfrecord import MAX_PAYLOAD_BYTES
 from transforms.stage import Unreadable
 
-STEP_PREFIX = "steps/"
-FLAGS = ("is_first", "is_last", "is_terminal")
-_SCALARS = (*FLAGS, "reward", "discount")
 _RAGGED_VALUES = "/ragged_flat_values"
 _RAGGED_LENGTHS = "/ragged_row_lengths_0"
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
 
 
 @dataclass(frozen=True)
@@ -56,12 +50,6 @@ def metadata_finding(check: str, detail: str, value: float | None = None, unit: 
     return Finding("load", f"metadata.{check}", value, unit, detail=detail, status=status)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=4096)
-def column_name(key: str) -> str:
-    """`steps/observation/state` as `observation.state`."""
-    return key.removeprefix(STEP_PREFIX).replace("/", ".")
-
-
 def camera_name(column: str) -> str:
     """`observation.images.top`, `observation.image_0` and `goal_image` as `top`, `image_0`, `goal_image`."""
     return column.removeprefix("observation.").removeprefix("images.")
@@ -72,28 +60,16 @@ def text_of(value: memoryview | bytes) -> str:
     return bytes(value).decode(errors="backslashreplace")
 
 
-def _infer(key: str, values: Values) -> Leaf:
-    """The leaf of an undeclared key; a vector's width stays open until the number of steps is known."""
-    if isinstance(values, list):
-        head = bytes(next((item[:25] for item in values if len(item)), b""))
-        deep = head.startswith(_PNG) and head[24:] == b"\x10"
-        return Leaf(key, "image" if head.startswith((_JPEG, _PNG)) else "text", (), "uint16" if deep else "uint8")
-    if column_name(key) in FLAGS:
-        return Leaf(key, "tensor", (), "bool")
-    return Leaf(key, "tensor", () if column_name(key) in _SCALARS else (None,), values.dtype.name)
-
-
 def _own_leaf(key: str, values: Values, declared: Leaf | None, found: list[Finding]) -> Leaf:
     """The declared leaf where the stored kind of list can be it, else an inferred one and a finding."""
     if declared is None:
-        return _infer(key, values)
-    as_bytes = declared.kind in ("image", "text") or declared.encoding != "none" or declared.dtype == "string"
-    if as_bytes == isinstance(values, list):
+        return infer_leaf(key, values)
+    if declared.stored_as_bytes == isinstance(values, list):
         return declared
     stored = "bytes" if isinstance(values, list) else values.dtype.name
     detail = f"{key} is declared {declared.kind} of {declared.dtype} and stored as {stored}; read as stored"
     found.append(metadata_finding("dtype", detail, 1.0, "columns"))
-    return _infer(key, values)
+    return infer_leaf(key, values)
 
 
 def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
@@ -102,6 +78,8 @@ def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
     Raises Unreadable: `empty` (no step), `shape_changed` (a list of one value a step differs).
     """
     single = {key: size for key, (leaf, size) in lists.items() if leaf.stored_values == 1 and size}
+    if len(agreed := set(single.values())) == 1:
+        return agreed.pop()
     whole = {
         key: size // width
         for key, (leaf, size) in lists.items()
@@ -122,24 +100,17 @@ def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
     return steps
 
 
-@lru_cache(maxsize=64)
-def _dtype(name: str) -> np.dtype[np.generic] | None:
-    """The numeric dtype of a name; None for bfloat16 and others that NumPy does not have."""
-    try:
-        dtype = np.dtype(name)
-    except (TypeError, ValueError):
-        return None
-    return dtype if name and dtype.kind in "biuf" else None
-
-
 def _cast(values: NDArray[np.generic], leaf: Leaf, found: list[Finding]) -> NDArray[np.generic]:
     """Values in their declared dtype, copied out of the record; kept as stored where they do not fit it."""
-    target = _dtype(leaf.dtype) or values.dtype
+    target = leaf.number or values.dtype
     if target == values.dtype:
         return values.copy()
-    with np.errstate(invalid="ignore"):
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(target)
+    else:
         cast = values.astype(target)
-    if target.kind != "f" and not np.array_equal(cast.astype(values.dtype), values):
+    if target.kind != "f" and not (cast.astype(values.dtype) == values).all():
         detail = (
             f"{leaf.key} is declared {leaf.dtype} and holds {values.min()} to {values.max()}; kept as {values.dtype}"
         )
@@ -150,7 +121,7 @@ def _cast(values: NDArray[np.generic], leaf: Leaf, found: list[Finding]) -> NDAr
 
 def _unpacked(leaf: Leaf, stored: list[memoryview]) -> NDArray[np.generic]:
     """Tensors that TFDS stored as bytes or zlib, one a step, as one flat array."""
-    dtype = _dtype(leaf.dtype)
+    dtype = leaf.number
     if dtype is None:
         raise Unreadable(
             "wrong_format", f"{leaf.key} is packed {leaf.dtype!r}; this reader unpacks NumPy's numbers only"
@@ -173,31 +144,24 @@ def _unpacked(leaf: Leaf, stored: list[memoryview]) -> NDArray[np.generic]:
     return np.concatenate(parts)
 
 
-@lru_cache(maxsize=1024)
-def _is_raw_image(leaf: Leaf) -> bool:
-    if len(leaf.shape) not in (2, 3) or None in leaf.shape or min(size or 0 for size in leaf.shape[:2]) < 8:
-        return False
-    channels = leaf.shape[2] if len(leaf.shape) == 3 else 1
-    return (leaf.dtype == "uint8" and len(leaf.shape) == 3 and channels in (1, 3, 4)) or (
-        leaf.dtype == "uint16" and channels == 1
-    )
-
-
-def _rows(leaf: Leaf, values: NDArray[np.generic], steps: int, found: list[Finding]) -> NDArray[np.generic]:
-    """(T,) for scalars, (T, D) for anything else."""
-    width = leaf.values
-    if len(values) % steps:
+def _width(leaf: Leaf, count: int, steps: int, found: list[Finding]) -> int:
+    """Values a step of `count` in all; a finding where another width is declared."""
+    width, odd = divmod(count, steps)
+    if odd:
         raise Unreadable(
             "shape_changed",
-            f"{leaf.key} has {len(values)} values, no multiple of {steps} steps; the record is damaged: write it again",
+            f"{leaf.key} has {count} values, no multiple of {steps} steps; the record is damaged: write it again",
         )
-    actual = len(values) // steps
-    if width is not None and width != actual:
-        detail = f"{leaf.key} is declared {leaf.shape} ({width} values a step) and holds {actual}; read as it is"
-        found.append(metadata_finding("shape", detail, float(actual), "values/step"))
-    if actual == 1 and leaf.shape in ((), (None,)):
-        return values
-    return values.reshape(steps, actual)
+    if leaf.values is not None and leaf.values != width:
+        detail = f"{leaf.key} is declared {leaf.shape} ({leaf.values} values a step) and holds {width}; read as it is"
+        found.append(metadata_finding("shape", detail, float(width), "values/step"))
+    return width
+
+
+def _raw_camera(leaf: Leaf, pixels: NDArray[np.generic]) -> Camera:
+    """Pixels (T, H * W * C) of a leaf that `is_raw_image`, one image a row."""
+    stored = tuple(memoryview(row.tobytes()) for row in pixels)
+    return Camera(leaf.key, stored, leaf.dtype == "uint16", tuple(s or 0 for s in leaf.shape), pixels.dtype.name)
 
 
 def _ragged(features: Mapping[str, Values], stem: str, steps: int) -> pa.Array | None:
@@ -253,7 +217,7 @@ def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> 
     texts: dict[str, tuple[str, ...]] = {}
     cameras: dict[str, Camera] = {}
     for key, leaf in leaves.items():
-        values, name = features[key], column_name(key)
+        values, name = features[key], leaf.column
         if len(values) == 0:
             continue
         if leaf.kind == "image" and isinstance(values, list):
@@ -263,13 +227,13 @@ def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> 
             _add_texts(leaf, values, steps, texts, columns)
         else:
             flat = _unpacked(leaf, values) if isinstance(values, list) else _cast(values, leaf, found)
-            rows = _rows(leaf, flat, steps, found)
-            if _is_raw_image(leaf) and rows.shape[1:] == (prod(size or 0 for size in leaf.shape),):
-                shape = tuple(size or 0 for size in leaf.shape)
-                pixels = tuple(memoryview(np.ascontiguousarray(row).tobytes()) for row in rows)
-                cameras[camera_name(name)] = Camera(key, pixels, leaf.dtype == "uint16", shape, rows.dtype.name)
+            width = _width(leaf, len(flat), steps, found)
+            if leaf.is_raw_image and width == leaf.values:
+                cameras[camera_name(name)] = _raw_camera(leaf, flat.reshape(steps, width))
+            elif width == 1 and leaf.is_scalar:
+                columns[name] = pa.array(flat)
             else:
-                columns[name] = pa.array(rows) if rows.ndim == 1 else list_column(rows)
+                columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
     for stem in ragged:
         column = _ragged(features, stem, steps)
         if column is None:

@@ -95,6 +95,9 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     position += 1
     if value < 0x80:
         return value, position
+    byte = data[position]
+    if byte < 0x80:  # most sizes of lists take two bytes: no loop for them
+        return value & 0x7F | byte << 7, position + 1
     value &= 0x7F
     shift = 7
     while True:
@@ -142,12 +145,8 @@ def _pass_over(data: bytes, position: int, wire: int) -> int:
 def _parse_entry(
     data: bytes, view: memoryview, start: int, end: int, keys: frozenset[str] | None, out: dict[str, Values]
 ) -> None:
-    key, value_at = "", (0, 0)
-    for number, first, last in _fields(data, start, end):
-        if number == 1:
-            key = data[first:last].decode()
-        elif number == 2:
-            value_at = (first, last)
+    name, value_at = _key_then_value(data, start, end) or _key_and_value(data, start, end)
+    key = name.decode()
     if keys is not None and key not in keys:
         return
     for kind, first, last in _sole_field(data, *value_at) or _fields(data, *value_at):
@@ -157,6 +156,28 @@ def _parse_entry(
             out[key] = _float_list(data, first, last)
         elif kind == 3:
             out[key] = _int64_list(data, first, last)
+
+
+def _key_then_value(data: bytes, start: int, end: int) -> tuple[bytes, tuple[int, int]] | None:
+    """What `_key_and_value` gives where a short key and then a value fill the entry, as writers lay it out."""
+    if end - start < 4 or data[start] != 0x0A:
+        return None
+    stop = start + 2 + data[start + 1]
+    if data[start + 1] > 0x7F or stop + 2 > end or data[stop] != 0x12:
+        return None
+    size, first = _read_varint(data, stop + 1)
+    return (data[start + 2 : stop], (first, end)) if first + size == end else None
+
+
+def _key_and_value(data: bytes, start: int, end: int) -> tuple[bytes, tuple[int, int]]:
+    """(key, [start, end) of the value) of a map entry in any order; of repeated fields the last counts."""
+    key, value_at = b"", (0, 0)
+    for number, first, last in _fields(data, start, end):
+        if number == 1:
+            key = data[first:last]
+        elif number == 2:
+            value_at = (first, last)
+    return key, value_at
 
 
 def _sole_field(data: bytes, start: int, end: int) -> tuple[tuple[int, int, int]] | None:
@@ -206,8 +227,12 @@ def _float_list(data: bytes, start: int, end: int) -> NDArray[np.float32]:
         if len(rows) % 5 or (rows[::5] != 0x0D).any():
             raise ValueError(f"unpacked FloatList of {len(rows)} bytes at byte {start} mixes tags")
         return np.ascontiguousarray(rows.reshape(-1, 5)[:, 1:]).view("<f4").reshape(-1)
-    parts = [np.frombuffer(data, _FLOAT32, (b - a) // 4, a) for a, b in _packed_runs(data, start, end, 4)]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
+    runs = _packed_runs(data, start, end, 4)
+    if len(runs) == 1:
+        first, last = runs[0]
+        return np.frombuffer(data, _FLOAT32, (last - first) // 4, first)
+    parts = [np.frombuffer(data, _FLOAT32, (b - a) // 4, a) for a, b in runs]
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _int64_list(data: bytes, start: int, end: int) -> NDArray[np.int64]:
@@ -233,7 +258,7 @@ def _packed_runs(data: bytes, start: int, end: int, width: int) -> list[tuple[in
 def decode_varints(data: bytes, start: int, end: int) -> NDArray[np.int64]:
     """All varints in `data[start:end]` as (N,) int64, without a loop over values. Raises ValueError on a cut one."""
     raw = np.frombuffer(data, np.uint8, end - start, start)
-    if len(raw) == 0 or raw.max() < 0x80:
+    if data[start:end].isascii():  # a byte a value: flags and small counts
         return raw.astype(np.int64)
     last = np.flatnonzero(raw < 0x80)
     if len(last) == 0 or last[-1] != len(raw) - 1:
