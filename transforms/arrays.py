@@ -56,6 +56,14 @@ def times_ns(batch: pa.RecordBatch) -> NDArray[np.int64] | None:
     return np.asarray(batch.column(index).to_numpy(), np.int64)
 
 
+def list_values(column: pa.Array) -> pa.Array:
+    """The values of a list column's rows, end to end, null rows left out; fixed-size lists uncopied without one."""
+    if isinstance(column, pa.FixedSizeListArray) and not column.null_count:
+        width = column.type.list_size  # `flatten` takes 14 us for what is a slice
+        return column.values.slice(column.offset * width, len(column) * width)
+    return column.flatten()
+
+
 def list_column(values: NDArray[np.generic]) -> pa.Array:
     """(T, D) array as a fixed-size-list column of the array's own dtype, without a copy where it is contiguous."""
     rows, width = values.shape

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.arrays import list_values
 from transforms.episode import TIMESTAMP, Finding
 from transforms.schema import FRAME_INDEX, IS_TERMINAL, NEXT_DONE, NEXT_REWARD, REWARD
 from transforms.sources.lerobot_plan import finding
@@ -50,10 +51,9 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
         return column
     if pa.types.is_fixed_size_list(kind) and not is_list(kind.value_type):
         # writers name the values `element` or `item`: one name, so that the same column has one type everywhere
-        plain = pa.list_(kind.value_type, kind.list_size)
         if kind.value_field.name == "item" or column.null_count:
-            return column.cast(plain)
-        return _fixed(column.flatten(), kind.list_size, len(column))
+            return column.cast(pa.list_(kind.value_type, kind.list_size))
+        return _fixed(list_values(column), kind.list_size, len(column))
     rows = len(column)
     valid = np.asarray(column.is_valid())
     width, values, holders = 1, column, valid
@@ -67,7 +67,7 @@ def vectors(column: pa.Array, name: str, place: str) -> pa.Array:
                 "rows of one episode need one shape",
             )
         width *= int(lengths[0]) if len(lengths) else 0
-        values = values.flatten()  # drops null rows
+        values = list_values(values)
         holders = np.asarray(values.is_valid()) if is_list(values.type) else holders
         if is_list(values.type) and not holders.all():
             raise Unreadable("shape_changed", f"{place}: column {name!r} has a null inside a row; rows need one shape")
@@ -89,7 +89,7 @@ def _scalar(column: pa.Array, name: str) -> pa.Array:
 def to_ns(seconds: pa.Array) -> pa.Array:
     """(T,) float seconds as int64 ns, round(s * 1e9); null where that is no finite time."""
     values = np.asarray(seconds.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-    good = np.isfinite(values) & (np.abs(values) < MAX_SECONDS)
+    good = np.abs(values) < MAX_SECONDS  # not so where it is NaN
     if good.all():
         return pa.array(np.round(values * 1e9).astype(np.int64))
     return pa.array(np.round(np.where(good, values, 0.0) * 1e9).astype(np.int64), mask=~good)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from transforms.sources.lerobot_statistics import Bounds, bounds_of, exceeds
+from transforms.sources.lerobot_statistics import Bounds, bounds_of, exceeds, leaves_of
 from transforms.stage import Unreadable
 
 EPISODE = "episode_index"
@@ -34,6 +34,7 @@ Reshape = Callable[[pa.RecordBatch], pa.RecordBatch]
 class OpenTable:
     """An open file. `groups`: (G + 1,) first row of each row group; `runs`: values and (R + 1,) starts of episodes.
 
+    `leaves`: where the footer keeps each column's statistics.
     `layouts` keeps what its readers worked out of the schema, so that it is not sought anew for every episode.
     """
 
@@ -43,6 +44,7 @@ class OpenTable:
     runs: Runs | None
     schema: pa.Schema
     names: tuple[str, ...]
+    leaves: Mapping[str, int]
     layouts: list[Any] = field(default_factory=list)
 
     @property
@@ -207,7 +209,8 @@ def _opened(key: Key) -> OpenTable:
         counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         groups = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         schema = file.schema_arrow
-        return OpenTable(key, file, groups, episode_runs(file), schema, tuple(schema.names))
+        names = tuple(schema.names)
+        return OpenTable(key, file, groups, episode_runs(file), schema, names, leaves_of(meta, names))
 
 
 def as_stored(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -224,6 +227,13 @@ class _Group:
     n_bytes: int
 
 
+def _whole(read: pa.Table) -> pa.RecordBatch:
+    batches = read.to_batches()
+    if len(batches) > 1:
+        batches = read.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema)
+
+
 def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape) -> _Group:
     """One decoded row group; neighbours in it come as slices of the same buffers."""
     key = (table.key, group, columns, reshape)
@@ -232,9 +242,10 @@ def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Resh
         if found is None:
             with naming_faults(table.key[0]):
                 read = table.file.read_row_group(group, columns=list(columns), use_threads=False)
-                read = read.select(list(columns)).combine_chunks()
-                batch = read.to_batches()[0] if read.num_rows else pa.RecordBatch.from_pylist([], read.schema)
-                stated = bounds_of(table.file.metadata.row_group(group), columns)
+                if read.column_names != list(columns):
+                    read = read.select(list(columns))
+                batch = _whole(read)
+                stated = bounds_of(table.file.metadata.row_group(group), table.leaves, columns)
             suspects = [(batch.column(bounds.name), bounds) for bounds in stated]
             shaped = reshape(batch)
             found = _Group(shaped, tuple(pair for pair in suspects if exceeds(*pair)), shaped.nbytes)
