@@ -92,7 +92,7 @@ def may_be(tree: ast.Module, value: ast.expr) -> set[str]:
 def rules(tree: ast.Module) -> set[str]:
     """Rules that quarantine: of problems, their exceptions, and dead letters."""
     given = [call.args[0] for call in calls(tree, {"Unreadable", "Problem", "MediaError"})]
-    given += [argument for call in calls(tree, {"DeadLetter"}) for argument in call.args]
+    given += [argument for call in calls(tree, {"DeadLetter", "_letter"}) for argument in call.args]
     found = {rule for argument in given for rule in may_be(tree, argument)}
     return {rule for rule in found if WORD.fullmatch(rule)}
 

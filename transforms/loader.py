@@ -18,7 +18,7 @@ from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
 from transforms.sources import isaac_hdf5, lerobot, rlds, video
-from transforms.stage import EpisodeStage, Unreadable
+from transforms.stage import EpisodeStage, Unreadable, contained
 
 __all__ = ["FORMATS", "MultimodalLoader", "PlanRecordings", "ReadRecording", "detect", "expand", "plan", "read_images"]
 
@@ -66,9 +66,10 @@ def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem 
             yield entry, name
 
 
-def plan(source: Source) -> Iterator[RecordingRef]:
+def plan(source: Source, fail_fast: bool = False) -> Iterator[RecordingRef]:
     """Every recording of a source, from metadata alone; what cannot even be planned carries its problem.
 
+    With `fail_fast` a reader's own failure is raised; what cannot be read is a problem all the same.
     A pattern such as `**` matches a folder and what lies in it: what is met again is not planned again.
     """
     seen: set[str] = set()
@@ -78,7 +79,7 @@ def plan(source: Source) -> Iterator[RecordingRef]:
         for dataset, name in () if whole & set(path.parents) else _datasets(source, path):
             if source.format == "auto" and name in _WHOLE_FOLDERS and dataset.is_dir():
                 whole.add(dataset)
-            for found in _plan_dataset(source, dataset, name):
+            for found in _plan_dataset(source, dataset, name, fail_fast):
                 ref = _named_in_text(found)
                 itself = xxhash.xxh3_64_intdigest("\0".join((ref.recording_id, ref.uri, ref.place)).encode())
                 if itself in met:
@@ -99,22 +100,29 @@ def _named_in_text(ref: RecordingRef) -> RecordingRef:
     return ref
 
 
-def _plan_dataset(source: Source, path: Path, name: str | Problem | None) -> Iterator[RecordingRef]:
-    problem: Problem
+def _plan_dataset(source: Source, path: Path, name: str | Problem | None, fail_fast: bool) -> Iterator[RecordingRef]:
+    def refused(problem: Problem) -> RecordingRef:
+        recording_id = f"{id_prefix(source, path.parent)}/{path.name}"
+        known = name if isinstance(name, str) else "unknown"
+        return RecordingRef(recording_id, source.name, known, str(path), problem=problem)
+
+    def failed(error: Exception) -> RecordingRef:
+        if isinstance(error, Unreadable):
+            return refused(error.problem)
+        if isinstance(error, OSError):
+            reason = f"{path}: {error.strerror or error}; check that it exists and is readable"
+            return refused(Problem("unreadable", reason))
+        if fail_fast:
+            raise error
+        return refused(Problem("plan_failed", f"{path}: {type(error).__name__}: {error}; run with --fail_fast"))
+
     if isinstance(name, Problem):
-        problem, name = name, None
+        yield refused(name)
     elif name is None:
-        problem = Problem("unknown_format", f"{path}: no reader knows this content; set `format:` or remove the file")
+        reason = f"{path}: no reader knows this content; set `format:` or remove the file"
+        yield refused(Problem("unknown_format", reason))
     else:
-        try:
-            yield from FORMATS[name].plan(source, path)
-            return
-        except Unreadable as error:
-            problem = error.problem
-        except OSError as error:
-            problem = Problem("unreadable", f"{path}: {error.strerror or error}; check that it exists and is readable")
-    recording_id = f"{id_prefix(source, path.parent)}/{path.name}"
-    yield RecordingRef(recording_id, source.name, name or "unknown", str(path), problem=problem)
+        yield from contained(FORMATS[name].plan(source, path), failed)
 
 
 def _disambiguate(ref: RecordingRef, source: Source) -> RecordingRef:
@@ -136,12 +144,13 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 class PlanRecordings(beam.DoFn):
     """One source in, one RecordingRef per planned recording out; the count goes to `plan_dir` for the display."""
 
-    def __init__(self, plan_dir: str | None) -> None:
+    def __init__(self, plan_dir: str | None, fail_fast: bool = False) -> None:
         self._plan_dir = plan_dir
+        self._fail_fast = fail_fast
 
     def process(self, element: Source) -> Iterator[RecordingRef]:
         planned = 0
-        for ref in plan(element):
+        for ref in plan(element, self._fail_fast):
             planned += 1
             yield ref
         if self._plan_dir is not None:
@@ -213,7 +222,8 @@ class MultimodalLoader(beam.PTransform):
         return (
             begin
             | "List sources" >> beam.Create(list(self._sources.values()), reshuffle=False)
-            | "Plan recordings" >> beam.ParDo(PlanRecordings(self._plan_dir)).with_output_types(RecordingRef)
+            | "Plan recordings"
+            >> beam.ParDo(PlanRecordings(self._plan_dir, self._fail_fast)).with_output_types(RecordingRef)
             | "Spread recordings" >> beam.Reshuffle()
             | "Read recordings" >> reader.with_error_handler(self._handler, self._fail_fast)
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -14,6 +14,8 @@ from apache_beam.transforms.error_handling import ErrorHandler
 from transforms.episode import Episode, Problem, Recording, RecordingRef
 
 DEAD = "dead"
+
+T = TypeVar("T")
 
 
 class Unreadable(Exception):
@@ -48,6 +50,14 @@ class DeadLetter:
     start_ns: int | None = None
     end_ns: int | None = None
     n_steps: int | None = None
+
+
+def contained(items: Iterable[T], failed: Callable[[Exception], T]) -> Iterator[T]:
+    """The items; where making the next one fails, what `failed` makes of the error ends them."""
+    try:
+        yield from items
+    except Exception as error:
+        yield failed(error)
 
 
 def identify(element: Any) -> tuple[str, str, str]:

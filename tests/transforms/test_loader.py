@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transforms.coders import decode, encode
 from transforms.conventions import Source
 from transforms.episode import RecordingRef
 from transforms.loader import FORMATS, plan
+from transforms.sources import isaac_hdf5
 
 
 def planned(path: Path | str) -> list[RecordingRef]:
@@ -88,3 +90,24 @@ def test_a_file_that_may_not_be_opened_does_not_stop_the_others(
     good, bad = planned(tmp_path)
     assert good.recording_id == "s/a" and good.problem is None
     assert bad.problem is not None and bad.problem.rule == "unreadable" and "Permission denied" in bad.problem.detail
+
+
+def test_a_reader_that_fails_while_planning_harms_no_other_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_isaac(tmp_path / f"{name}.hdf5", {0: motion(0)})
+    working = isaac_hdf5.plan
+
+    def fails_on_a(source: Source, path: Path) -> Iterator[RecordingRef]:
+        if path.name == "a.hdf5":
+            raise KeyError("data")
+        return working(source, path)
+
+    monkeypatch.setattr(isaac_hdf5, "plan", fails_on_a)
+    source = Source("s", str(tmp_path / "*.hdf5"))
+    first, second = plan(source)
+    assert first.problem is not None and first.problem.rule == "plan_failed" and "KeyError" in first.problem.detail
+    assert (second.recording_id, second.problem) == ("s/b/000000", None)
+    with pytest.raises(KeyError):
+        list(plan(source, fail_fast=True))
