@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -69,18 +70,16 @@ class ProgressDisplay:
 
 def outcome_table(outcomes: Sequence[SourceOutcomes]) -> Table:
     """Outcomes per source, one row each and a total."""
-    table = Table(title="Outcomes per source", title_justify="left")
-    table.add_column("source")
+    table = Table(title="Outcomes per source", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("source", overflow="fold")
     kinds = ("planned", "kept", "rejected", "duplicate", "quarantined", "cut")
     for kind in kinds:
-        table.add_column(kind, justify="right")
-    table.add_column("why not kept")
+        table.add_column(kind, justify="right", no_wrap=True)
     for row in outcomes:
-        reasons = ", ".join(f"{rule} {count}" for rule, count in row.reasons)
-        table.add_row(row.source, *(str(getattr(row, kind)) for kind in kinds), reasons)
+        table.add_row(row.source, *(str(getattr(row, kind)) for kind in kinds))
     if len(outcomes) > 1:
         table.add_section()
-        table.add_row("all", *(str(sum(getattr(row, kind) for row in outcomes)) for kind in kinds), "")
+        table.add_row("all", *(str(sum(getattr(row, kind) for row in outcomes)) for kind in kinds))
     return table
 
 
@@ -99,7 +98,7 @@ def print_outcomes(
                 soft_wrap=True,
             )
     if reasons:
-        console.print("not kept, the first of each reason:", soft_wrap=True)
+        console.print("not kept, by reason and source, with the first of each:", soft_wrap=True)
     for reason in reasons:
         console.print(f"  {reason}", soft_wrap=True, markup=False, highlight=False)
     if outcomes and not any(row.kept for row in outcomes):

@@ -18,12 +18,11 @@ def first_of_each_reason(ledger: Path, outcomes: Sequence[SourceOutcomes]) -> li
     """The first row by id of each source and rule that `outcomes` counts, one line each."""
     lines = []
     for source in outcomes:
-        wanted = {rule for rule, _ in source.reasons}
+        wanted = dict(source.reasons)
         for row in _rows(ledger, source.source) if wanted else ():
             rule = row["rule"] or row["outcome"]
             if row["outcome"] not in ("kept", "cut") and rule in wanted:
-                wanted.remove(rule)
-                lines.append(_line(row, rule))
+                lines.append(_line(row, rule, wanted.pop(rule)))
             if not wanted:
                 break
     return lines
@@ -37,9 +36,9 @@ def _rows(ledger: Path, source: str) -> Iterator[Mapping[str, Any]]:
                 yield from batch.to_pylist()
 
 
-def _line(row: Mapping[str, Any], rule: str) -> str:
-    measured = "" if row["value"] is None else f" {row['value']:g} {row['unit']}".rstrip()
+def _line(row: Mapping[str, Any], rule: str, count: int) -> str:
+    told = row["value"] is None or row["duplicate_of"]  # a duplicate's detail holds its similarity
+    measured = "" if told else f", {row['value']:g} {row['unit']}".rstrip()
     limit = "" if row["threshold"] is None else f", limit {row['threshold']:g}"
-    of = f" of {row['duplicate_of']}" if row["duplicate_of"] else ""
     detail = f"; {row['detail']}" if row["detail"] else ""
-    return f"{row['episode_id']}: {rule}{of}{measured}{limit}{detail}"
+    return f"{rule} {count}: {row['episode_id']}{measured}{limit}{detail}"

@@ -62,8 +62,8 @@ def test_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "i: planned 2, kept 1, rejected 1, duplicate 0, quarantined 0, cut 0; not kept for: integrity.nan 1"
     )
     assert lines[1:3] == [
-        "not kept, the first of each reason:",
-        "  i/a/000001: integrity.nan 1 count, limit 0; action: 1",
+        "not kept, by reason and source, with the first of each:",
+        "  integrity.nan 1: i/a/000001, 1 count, limit 0; action: 1",
     ]
     assert f"ledger: {job.output / 'ledger'}" in lines
     assert "\x1b" not in shown.out and "╭" not in shown.out, "no terminal, and yet more than plain lines"
@@ -138,7 +138,7 @@ def test_a_declared_column_that_is_absent_rejects_and_names_what_is_there(
     assert set(job.outcomes().values()) == {"rejected"}
     shown = capsys.readouterr().out
     assert (
-        "i/a/000000: conventions.column_absent 1 columns, limit 0; joints.position: no column joint; available:"
+        "conventions.column_absent 2: i/a/000000, 1 columns, limit 0; joints.position: no column joint; available:"
         in shown
     )
     assert "nothing was kept" in shown and "episodes:" not in shown and "ledger:" in shown

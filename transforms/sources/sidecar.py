@@ -92,7 +92,7 @@ def _converted(value: object, kind: Any, path: Path, key: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise Unreadable("corrupt", f"{path}: {key!r} is malformed ({error}); see the documentation") from error
+        raise Unreadable("corrupt", f"{path}: {key!r} is malformed ({error}); see docs/video.md") from error
 
 
 def to_ns(value: float, unit: str, place: Path) -> int:
