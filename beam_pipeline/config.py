@@ -71,9 +71,19 @@ class PipelineConfig:
             },
         )
         _check(config, file)
-        written = json.dumps(yaml.safe_load(file.read_text(encoding="utf-8")), sort_keys=True, default=str)
+        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        written = json.dumps(_written(root), sort_keys=True)
         object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))
         return config
+
+
+def _written(node: yaml.Node | None) -> object:
+    """A YAML node as the file states it: no value is made of a text, so that none is refused or read differently."""
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: _written(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_written(item) for item in node.value]
+    return [node.tag, node.value] if isinstance(node, yaml.ScalarNode) else None
 
 
 def _check(config: PipelineConfig, file: Path) -> None:

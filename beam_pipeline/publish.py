@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from beam_pipeline.output_folder import (
 )
 from beam_pipeline.summary import RunSummary, SourceOutcomes
 from transforms.coders import to_json
-from transforms.output_files import OUT, PartReport
+from transforms.output_files import EPISODES, EVIDENCE, LEDGER, OUT, TRANSITIONS, VIDEOS, PartReport
 
 __all__ = [
     "Gate",
@@ -34,6 +35,9 @@ __all__ = [
     "open_output",
     "publish",
 ]
+
+_PART = re.compile(r"part-\d{5,}\.(parquet|arrow)")
+_VIDEO = re.compile(r"[0-9a-f]{32}(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -118,11 +122,9 @@ def publish(output: Output, files: Sequence[PartReport], code_version: str, summ
         os.replace(output.staging / OUT / file.path, final)  # noqa: PTH105
     target.parent.mkdir(exist_ok=True)
     body = to_json(manifest) + b"\n"
-    try:
-        with target.open("xb") as file_object:
-            file_object.write(body)
-    except FileExistsError as error:
-        raise OutputError(_committed_meanwhile(target)) from error
+    if target.exists():
+        raise OutputError(_committed_meanwhile(target))
+    _replace(output, f"{MANIFESTS}/{target.name}", body)
     _replace(output, NEWEST, body)
     _replace(output, SUMMARY, msgspec.json.format(to_json(summary), indent=2) + b"\n")
     _drop_superseded(output, manifest)
@@ -135,17 +137,31 @@ def _committed_meanwhile(target: Path) -> str:
 
 
 def _replace(output: Output, name: str, body: bytes) -> None:
-    temporary = output.staging / name
-    temporary.write_bytes(body)
+    """Write a file that is there whole or not at all, also after a crash of the machine."""
+    temporary = output.staging / Path(name).name
+    with temporary.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, output.path / name)  # noqa: PTH105
+
+
+def _written_files(folder: Path) -> Iterator[str]:
+    """Every table part and video in an output folder, whichever run put it there, also one killed while it did."""
+    for table in (EPISODES, TRANSITIONS, LEDGER, EVIDENCE):
+        for path in (folder / table).glob("source=*/part-*"):
+            if _PART.fullmatch(path.name):
+                yield path.relative_to(folder).as_posix()
+    for path in (folder / VIDEOS).glob("*"):
+        if _VIDEO.fullmatch(path.name):
+            yield path.relative_to(folder).as_posix()
 
 
 def _drop_superseded(output: Output, manifest: Manifest) -> None:
     named = {file.path for file in manifest.files}
-    for file in output.previous.files if output.previous else ():
-        if file.path in named:
-            continue
-        stale = output.path / file.path
+    earlier = {file.path for file in output.previous.files} if output.previous else set()
+    for place in sorted((earlier | set(_written_files(output.path))) - named):
+        stale = output.path / place
         stale.unlink(missing_ok=True)
         if stale.parent.is_dir() and not any(stale.parent.iterdir()):
             stale.parent.rmdir()

@@ -15,6 +15,7 @@ ANTIALIAS_RATIO = 1.5
 CUTOFF = 0.4
 """Low-pass edge (-6 dB) as a share of the new rate; the stop band starts at its Nyquist frequency, 0.5."""
 _TAPS_PER_RATIO = 18.1
+_GRID_PER_ROW = 8
 _KAISER_BETA = 5.65
 """Kaiser window of 60 dB over a transition of 0.2 of the new rate: N = (60 - 7.95) / (2.285 * 2 pi * 0.2) * ratio."""
 
@@ -56,10 +57,13 @@ def nearest(times: Times, wanted: Times, tolerance_ns: float) -> Rows:
 def low_pass(times: Times, values: Floats, new_period_ns: float) -> Floats:
     """Zero-phase FIR low-pass of (T, D) values, cut at 0.4 of the new rate, each gap-free run by itself.
 
-    Filters on a uniform grid of the median period and reads the result back at `times`. Rows that are not finite
-    are bridged for the filter and come back NaN.
+    Filters on a uniform grid of the median period and reads the result back at `times`; of stamps that come in bursts
+    the grid has no more than _GRID_PER_ROW points a row. Rows that are not finite are bridged for the filter and come
+    back NaN.
     """
-    ratio = new_period_ns / period_ns(times) if len(times) > 1 else 1.0
+    step = np.diff(times)
+    period = max(period_ns(times), step[step <= reach_ns(times)].sum() / (_GRID_PER_ROW * max(len(times), 1)))
+    ratio = new_period_ns / period if len(times) > 1 else 1.0
     if not ratio > ANTIALIAS_RATIO:
         return values
     half = int(np.ceil(_TAPS_PER_RATIO * ratio / 2))
@@ -69,7 +73,7 @@ def low_pass(times: Times, values: Floats, new_period_ns: float) -> Floats:
     for rows in np.split(np.arange(len(times)), edges):
         good = rows[np.isfinite(values[rows]).all(axis=1)]
         if len(good):
-            out[good] = _low_pass_run(times[good], values[good], period_ns(times), taps, half)
+            out[good] = _low_pass_run(times[good], values[good], period, taps, half)
     return out
 
 

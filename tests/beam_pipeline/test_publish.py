@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipeline import publish as publishing
 from beam_pipeline.output_folder import newest_manifest
 from beam_pipeline.publish import Gate, GateParams, Manifest, OutputError, check_gates, open_output, publish
 from beam_pipeline.summary import RunSummary, SourceOutcomes, TableSize, summarise, table_sizes
@@ -64,6 +65,28 @@ def test_a_second_run_replaces_the_first_and_drops_what_it_does_not_name(tmp_pat
     assert not (tmp_path / "episodes/source=b").exists()
     assert (tmp_path / "episodes/source=a/part-00000.parquet").read_text() == "newer"
     assert (tmp_path / "_manifests/00000001.json").exists()
+
+
+@pytest.mark.parametrize("at", ["manifest", "drop"])
+def test_what_a_run_killed_while_it_published_left_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    parts = [f"transitions/source=a/part-{i:05d}.parquet" for i in range(3)]
+    video = f"videos/{'ab' * 16}.mp4"
+    run(tmp_path, *parts[:2] if at == "manifest" else (*parts, video))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_replace" if at == "manifest" else "_drop_superseded", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, *((*parts, video) if at == "manifest" else parts[:2]), text="newer")
+    assert parts[2] in names(tmp_path)
+    (tmp_path / "videos/README.md").write_text("not a run's")
+    run(tmp_path, *parts[:2], text="newest")
+    left = [name for name in names(tmp_path) if "/" in name and not name.startswith("_")]
+    assert left == [*parts[:2], "videos/README.md"], "a reader of the whole folder meets no row twice"
 
 
 def test_another_configuration_is_refused_naming_both(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from beam_pipeline.config import PipelineConfig
 from beam_pipeline.typed_yaml import ConfigError, TypedYaml, load_file
 
 
@@ -81,3 +82,16 @@ def test_errors_name_key_line_and_remedy(text: str, message: str) -> None:
 def test_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml:1: cannot read the configuration"):
         load_file(tmp_path / "nothing.yaml", Root)
+
+
+@pytest.mark.parametrize("odd", ["2024-13-45", "1", "0o7", "12:30:99"])
+def test_a_configuration_is_hashed_as_it_is_written(tmp_path: Path, odd: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.mp4").write_bytes(b"x")
+    text = f"sources: [{{name: {odd}, path: data}}]\nembodiments: {{1: {{rate_hz: 20}}, panda: {{}}}}\n"
+    hashes = set()
+    for layout in (text, "# the same\n" + text.replace(", path", ",   path")):
+        (tmp_path / "job.yaml").write_text(layout)
+        hashes.add(PipelineConfig.load(tmp_path / "job.yaml").config_hash)
+    (tmp_path / "job.yaml").write_text(text.replace("20", "21"))
+    assert len(hashes) == 1 and PipelineConfig.load(tmp_path / "job.yaml").config_hash not in hashes

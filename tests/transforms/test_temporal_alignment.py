@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import apache_beam as beam
@@ -19,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from tests.transforms.recordings import batch, clock, recording
 from transforms.arrays import column_matrix, times_ns
 from transforms.episode import Finding, ImageRef, Recording, VideoRef
+from transforms.resampling import low_pass
 from transforms.schema import ACTION, END_EFFECTOR_POSE, IS_FIRST, IS_TERMINAL, REWARD, STATE, VALID
 from transforms.stage import DeadLetter, Unreadable
 from transforms.stream_columns import resample_stream
@@ -304,3 +306,14 @@ def test_columns_of_odd_shapes_are_resampled() -> None:
     moved = resample_stream(pa.RecordBatch.from_pydict(columns), times, times[1::2], {}).columns
     assert moved["reward"].to_pylist() == [3.0, 7.0, 11.0, 15.0, 9.0]
     assert moved["none"].to_pylist() == [[]] * 5
+
+
+def test_stamps_in_bursts_are_filtered_in_the_memory_of_their_rows() -> None:
+    times = (np.arange(200)[:, None] * 10 * MS + np.arange(10) * 1000).ravel()
+    values = np.stack([times / 1e9, np.sin(2 * np.pi * 1.0 * times / 1e9)], axis=1)
+    tracemalloc.start()
+    smooth = low_pass(times, values, 50 * MS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000, "a grid of the median period of 1 us would have 1000 points a row"
+    np.testing.assert_allclose(smooth[200:-200], values[200:-200], atol=0.02)
