@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -122,7 +123,7 @@ def _plan_dataset(source: Source, path: Path, name: str | Problem | None, fail_f
         reason = f"{path}: no reader knows this content; set `format:` or remove the file"
         yield refused(Problem("unknown_format", reason))
     else:
-        yield from contained(FORMATS[name].plan(source, path), failed)
+        yield from contained(partial(FORMATS[name].plan, source, path), failed)
 
 
 def _disambiguate(ref: RecordingRef, source: Source) -> RecordingRef:

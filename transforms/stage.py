@@ -52,10 +52,10 @@ class DeadLetter:
     n_steps: int | None = None
 
 
-def contained(items: Iterable[T], failed: Callable[[Exception], T]) -> Iterator[T]:
-    """The items; where making the next one fails, what `failed` makes of the error ends them."""
+def contained(make: Callable[[], Iterable[T]], failed: Callable[[Exception], T]) -> Iterator[T]:
+    """The items that `make` gives; where making the next one fails, what `failed` makes of the error ends them."""
     try:
-        yield from items
+        yield from make()
     except Exception as error:
         yield failed(error)
 
