@@ -16,7 +16,7 @@ from rich.console import Console
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.output_folder import MANIFESTS
 from beam_pipeline.progress import ProgressDisplay
-from beam_pipeline.publish import GateFailure, Output, check_gates, open_output, publish
+from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates, open_output, publish
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
@@ -33,6 +33,7 @@ from transforms.quality import DataQualityScorer
 from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
 from transforms.select import Select
 from transforms.sinks import WriteKept
+from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
 from transforms.staging import STAGED, StageEpisode
 from transforms.temporal_alignment import TemporalAlignmentStage
@@ -129,6 +130,7 @@ class MultimodalPipeline:
         """
         started = datetime.now(UTC)
         target = Path(output or self._config.output)
+        _keep_apart(target, self._config)
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash) as held:
             with ProgressDisplay(self._console, *_progress(held.staging)):
                 report = PipelineExecutor(runner, options).run(lambda p: self.build(p, held.staging, fail_fast))
@@ -159,6 +161,17 @@ class MultimodalPipeline:
             counters=report.counters,
             files=tuple(target / file.path for file in manifest.files),
         )
+
+
+def _keep_apart(output: Path, config: PipelineConfig) -> None:
+    """Raises OutputError where a source would find the output among its files."""
+    folder = output.resolve()
+    for source in config.sources:
+        for path in expand(source):
+            if folder.is_relative_to(path.resolve()):
+                raise OutputError(
+                    f"{output} lies in {path}, which source {source.name!r} reads; use an --output outside of it"
+                )
 
 
 def _fingerprint(evidence: Evidence) -> Fingerprint:

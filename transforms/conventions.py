@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import quote
 
 RotationType = Literal["quaternion", "rpy", "rotvec", "rotation_6d", "unknown"]
 QuaternionOrder = Literal["wxyz", "xyzw", "unknown"]
@@ -121,3 +122,8 @@ class Source:
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/\\=\0") or self.name.startswith("."):
             raise ValueError(f"source name {self.name!r}: use a non-empty name without '/', '\\' or '='")
+        folder = f"source={quote(self.name, safe='')}"
+        if len(folder) > 255:
+            raise ValueError(
+                f"source name {self.name!r} makes a folder's name of {len(folder)} bytes; need at most 255"
+            )

@@ -271,3 +271,18 @@ def test_every_form_of_output_is_read_back(folder: Path, form: str, compression:
         if form == "parquet":
             codecs = {pq.ParquetFile(f).metadata.row_group(0).column(0).compression for f in files}
             assert codecs == {"UNCOMPRESSED" if compression == "none" else compression.upper()}
+
+
+def test_an_output_among_a_sources_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "data/a.mp4", 3)
+    config = write_config(tmp_path, "  - {name: v, path: data}")
+    assert main(["--config", str(config), "--output", str(tmp_path / "data/curated")]) == 2
+    assert "which source 'v' reads; use an --output outside of it" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["a.mp4"]
+
+
+def test_a_name_that_makes_no_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "data/a.mp4", 3)
+    config = write_config(tmp_path, f"  - {{name: {'機' * 28}, path: data}}")
+    assert main(["--config", str(config)]) == 2
+    assert "makes a folder's name of 259 bytes; need at most 255" in capsys.readouterr().err
