@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -28,12 +30,14 @@ from transforms.sources.rlds_metadata import load_features
 from transforms.sources.rlds_plan import FORMAT, RecordPlace, detect, plan
 from transforms.sources.rlds_steps import Camera, Steps, metadata_finding, read_steps, text_of
 from transforms.sources.tf_example import Values, parse_example
-from transforms.sources.tfrecord import read_record
+from transforms.sources.tfrecord import read_record_at
 from transforms.stage import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
 
 _EPISODE_METADATA = "episode_metadata/"
+_SHARED_STEPS = 10_000
+_PLACE = msgspec.json.Decoder(RecordPlace)
 _INSTRUCTION_NAMES = ("language_instruction", "natural_language_instruction")
 
 
@@ -53,18 +57,15 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
 
     Raises Unreadable: `corrupt`, `truncated`, `wrong_format`, `empty`, `shape_changed`, `required_missing`.
     """
-    path = Path(ref.uri)
-    place = msgspec.json.decode(ref.place, type=RecordPlace)
-    with path.open("rb", buffering=0) as file:
-        payload = read_record(file, place.offset, place.length, path.name)
-    declared, fault = load_features(path.parent)
-    features = parse_example(payload)
+    place = _PLACE.decode(ref.place)
+    features = parse_example(read_record_at(ref.uri, place.offset, place.length))
+    declared, fault = load_features(os.path.dirname(ref.uri))  # noqa: PTH120 a Path per record costs as much as a column
     steps = read_steps(features, declared)
-    times = _times(steps, embodiment)
+    times, frame_index = _times(steps, embodiment)
     texts, utterances, instructions = _instructions(steps, times)
     metadata = _metadata(features, declared)
     utterances = utterances or _utterances_of(metadata)
-    columns = {TIMESTAMP: times, FRAME_INDEX: pa.array(np.arange(steps.count)), **steps.columns, **texts}
+    columns = {TIMESTAMP: times, FRAME_INDEX: frame_index, **steps.columns, **texts}
     missing = [name for name in source.required if name not in columns and not _is_camera(name, steps)]
     if missing:
         raise Unreadable("required_missing", f"{ref.recording_id} lacks required {missing}; it has {sorted(columns)}")
@@ -100,14 +101,25 @@ def _is_camera(name: str, steps: Steps) -> bool:
     return name.startswith(IMAGES) and name.removeprefix(IMAGES) in steps.cameras
 
 
-def _times(steps: Steps, embodiment: Embodiment) -> pa.Array:
-    """The stored `timestamp_ns`, else index over the declared rate, else null throughout."""
+def _times(steps: Steps, embodiment: Embodiment) -> tuple[pa.Array, pa.Array]:
+    """(timestamp_ns, frame_index): the stored `timestamp_ns`, else index over the declared rate, else null throughout.
+
+    Episodes of one length share these columns, unless they are so long that keeping them would tell.
+    """
+    count = steps.count
+    clock, index = (_clock if count <= _SHARED_STEPS else _clock.__wrapped__)(count, embodiment.rate_hz)
     stored = steps.columns.get(TIMESTAMP)
     if stored is not None and pa.types.is_integer(stored.type):
-        return stored.cast(pa.int64())
-    if embodiment.rate_hz is None:
-        return pa.nulls(steps.count, pa.int64())
-    return pa.array(np.round(np.arange(steps.count) * (1e9 / embodiment.rate_hz)).astype(np.int64))
+        return stored.cast(pa.int64()), index
+    return clock, index
+
+
+@lru_cache(maxsize=256)
+def _clock(count: int, rate_hz: float | None) -> tuple[pa.Array, pa.Array]:
+    index = np.arange(count)
+    if rate_hz is None:
+        return pa.nulls(count, pa.int64()), pa.array(index)
+    return pa.array(np.round(index * (1e9 / rate_hz)).astype(np.int64)), pa.array(index)
 
 
 def _instructions(steps: Steps, times: pa.Array) -> tuple[dict[str, pa.Array], tuple[Utterance, ...], list[str]]:
@@ -117,7 +129,7 @@ def _instructions(steps: Steps, times: pa.Array) -> tuple[dict[str, pa.Array], t
     """
     names = [name for name in steps.texts if name.rpartition(".")[2] in _INSTRUCTION_NAMES]
     spoken = min(names, key=lambda name: (_INSTRUCTION_NAMES.index(name.rpartition(".")[2]), name), default=None)
-    constant = spoken is not None and len(set(steps.texts[spoken])) == 1
+    constant = spoken is not None and steps.texts[spoken].count(steps.texts[spoken][0]) == steps.count
     columns = {name: pa.array(texts) for name, texts in steps.texts.items() if not (constant and name == spoken)}
     if spoken is None:
         return columns, (), []
@@ -178,13 +190,11 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 
     Raises Unreadable where the record is damaged, IndexError for an index the camera does not have.
     """
-    path = Path(ref.uri)
     place = msgspec.json.decode(ref.place, type=ImagePlace)
-    with path.open("rb") as file:
-        payload = read_record(file, place.offset, place.length, path.name)
+    payload = read_record_at(ref.uri, place.offset, place.length)
     values = parse_example(payload, frozenset([place.key])).get(place.key)
     if values is None:
-        raise Unreadable("absent", f"{path.name}: no {place.key} in the record at offset {place.offset}")
+        raise Unreadable("absent", f"{Path(ref.uri).name}: no {place.key} in the record at offset {place.offset}")
     if not place.shape and isinstance(values, list):
         return [bytes(values[index]) for index in indices]
     leaf = Leaf(place.key, "tensor", place.shape, place.dtype, place.encoding)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from transforms.episode import Finding
 from transforms.sources.rlds_steps import Steps, metadata_finding
@@ -113,26 +113,31 @@ def language_flag_findings(metadata: Mapping[str, object], texts: Sequence[str])
     return [metadata_finding("has_language", detail, float(len(texts)), "instructions")]
 
 
-def _wrong(flags: NDArray[np.bool_], expected: NDArray[np.bool_]) -> NDArray[np.intp]:
-    return np.flatnonzero(flags != expected)
+def _is_sound(column: pa.Array, at: int, needed: bool) -> bool:
+    """Whether step `at` alone is set, or none where that is not `needed`; told without unpacking the bits."""
+    if not isinstance(column, pa.BooleanArray) or column.null_count:
+        return False
+    count: int = column.true_count
+    return (count == 1 and column[at].as_py()) or (count == 0 and not needed)
 
 
 def flag_findings(steps: Steps) -> list[Finding]:
     """is_first only on the first step, is_last only on the last, is_terminal nowhere else (RLDS, arXiv 2111.02767)."""
     found = []
-    index = np.arange(steps.count)
-    first, last = index == 0, index == steps.count - 1
-    for name, allowed, needed in (
-        ("is_first", first, True),
-        ("is_last", last, True),
-        ("is_terminal", last, False),
+    for name, at, needed in (
+        ("is_first", 0, True),
+        ("is_last", steps.count - 1, True),
+        ("is_terminal", steps.count - 1, False),
     ):
         column = steps.columns.get(name)
         if column is None:
             found.append(metadata_finding(name, f"the record has no {name}"))
             continue
+        if _is_sound(column, at, needed):
+            continue
         flags = np.asarray(column.to_numpy(zero_copy_only=False)).reshape(steps.count, -1)[:, 0].astype(bool)
-        wrong = _wrong(flags, allowed if needed else flags & allowed)
+        allowed = np.arange(steps.count) == at
+        wrong = np.flatnonzero(flags != (allowed if needed else flags & allowed))
         if len(wrong):
             said = f"{name} is set on {int(flags.sum())} of {steps.count} steps and wrong on {len(wrong)}"
             detail = f"{said}, the first of them step {wrong[0]}"

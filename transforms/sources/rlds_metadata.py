@@ -130,7 +130,7 @@ def _parse_features(path: str, _modified_ns: int) -> tuple[Mapping[str, Leaf], s
         return {}, f"{FEATURES} cannot be read ({error}); types are inferred from the records"
 
 
-def load_features(folder: Path) -> tuple[Mapping[str, Leaf], str]:
+def load_features(folder: Path | str) -> tuple[Mapping[str, Leaf], str]:
     """The declared features by key, and why there are none (empty where there are); a missing file is no fault."""
     path = f"{folder}/{FEATURES}"
     try:

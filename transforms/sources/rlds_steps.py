@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -101,22 +102,35 @@ def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
 
 
 def _cast(values: NDArray[np.generic], leaf: Leaf, found: list[Finding]) -> NDArray[np.generic]:
-    """Values in their declared dtype, copied out of the record; kept as stored where they do not fit it."""
-    target = leaf.number or values.dtype
-    if target == values.dtype:
-        return values.copy()
+    """Values in their declared dtype; kept as stored where they do not fit it."""
+    target = leaf.number
+    if target is None or target == values.dtype:
+        return values
     if values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             cast = values.astype(target)
+            fits = target.kind == "f" or bool((cast.astype(values.dtype) == values).all())
     else:
         cast = values.astype(target)
-    if target.kind != "f" and not (cast.astype(values.dtype) == values).all():
+        fits = target.kind == "f" or cast.astype(values.dtype).tobytes() == values.tobytes()
+    if not fits:
         detail = (
             f"{leaf.key} is declared {leaf.dtype} and holds {values.min()} to {values.max()}; kept as {values.dtype}"
         )
         found.append(metadata_finding("dtype", detail, 1.0, "columns"))
-        return np.array(values)
+        return values
     return cast
+
+
+@lru_cache(maxsize=64)
+def _arrow_type(dtype: np.dtype[np.generic]) -> pa.DataType:
+    return pa.from_numpy_dtype(dtype)
+
+
+def _column(flat: NDArray[np.generic]) -> pa.Array:
+    """Numbers as an Arrow array of their dtype, always a copy: a record's bytes are not kept for its columns."""
+    stored = np.packbits(flat.view(np.bool_), bitorder="little") if flat.dtype.kind == "b" else flat
+    return pa.Array.from_buffers(_arrow_type(flat.dtype), len(flat), [None, pa.py_buffer(stored.tobytes())])
 
 
 def _unpacked(leaf: Leaf, stored: list[memoryview]) -> NDArray[np.generic]:
@@ -204,7 +218,7 @@ def _add_texts(
 def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> Steps:
     """The steps of one Example. Raises Unreadable: `wrong_format`, `empty`, `shape_changed`, `corrupt`."""
     found: list[Finding] = []
-    keys = sorted(key for key in features if key.startswith(STEP_PREFIX))
+    keys = sorted([key for key in features if key.startswith(STEP_PREFIX)])
     if not keys:
         raise Unreadable(
             "wrong_format", f"no 'steps/…' among {sorted(features)[:8]}; an RLDS record holds one episode's steps"
@@ -231,19 +245,20 @@ def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> 
             if leaf.is_raw_image and width == leaf.values:
                 cameras[camera_name(name)] = _raw_camera(leaf, flat.reshape(steps, width))
             elif width == 1 and leaf.is_scalar:
-                columns[name] = pa.array(flat)
+                columns[name] = _column(flat)
             else:
-                columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), width)
+                columns[name] = pa.FixedSizeListArray.from_arrays(_column(flat), width)
     for stem in ragged:
         column = _ragged(features, stem, steps)
         if column is None:
             found.append(metadata_finding("column_unread", f"{stem} nests lists deeper than one level; left out"))
         else:
             columns[column_name(stem)] = column
-    present = {column_name(stem) for stem in ragged} | {column_name(key) for key in plain if len(features[key])}
-    for key in sorted(key for key in declared if key.startswith(STEP_PREFIX) and column_name(key) not in present):
+    absent = declared.keys() - {key for key in plain if len(features[key])}
+    ragged_names = {column_name(stem) for stem in ragged}
+    for key in sorted([key for key in absent if key.startswith(STEP_PREFIX) and column_name(key) not in ragged_names]):
         found.append(metadata_finding("column_absent", f"{key} is declared and not in the record", 1.0, "columns"))
-    if declared:
-        for key in sorted(set(plain) - set(declared)):
+    for key in plain if declared else ():
+        if key not in declared:
             found.append(metadata_finding("column_undeclared", f"{key} is stored and not declared", 1.0, "columns"))
     return Steps(steps, columns, texts, cameras, tuple(found))

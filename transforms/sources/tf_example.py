@@ -15,6 +15,7 @@ from transforms.stage import Unreadable
 
 Values = list[memoryview] | NDArray[np.float32] | NDArray[np.int64]
 """What a feature holds: views of a BytesList's values, a FloatList (read-only view), or an Int64List."""
+_Entry = tuple[bytes, tuple[tuple[int, int, int], ...]]
 _FLOAT32 = np.dtype("<f4")
 _SHORT_BYTES = 4096
 
@@ -78,11 +79,17 @@ def parse_example(payload: bytes, keys: frozenset[str] | None = None) -> dict[st
     out: dict[str, Values] = {}
     view = memoryview(payload)
     try:
-        for number, start, end in _fields(payload, 0, len(payload)):
-            if number == 1:
-                for entry, first, last in _fields(payload, start, end):
-                    if entry == 1:
-                        _parse_entry(payload, view, first, last, keys, out)
+        for name, lists in _entries(payload):
+            key = name.decode()
+            if keys is not None and key not in keys:
+                continue
+            for kind, first, last in lists:
+                if kind == 2:
+                    out[key] = _float_list(payload, first, last)
+                elif kind == 3:
+                    out[key] = _int64_list(payload, first, last)
+                elif kind == 1:
+                    out[key] = _bytes_list(payload, view, first, last)
     except (IndexError, ValueError) as error:
         raise Unreadable(
             "wrong_format", f"{len(payload)} bytes are no tf.train.Example: {error}; name the source's format"
@@ -91,24 +98,25 @@ def parse_example(payload: bytes, keys: frozenset[str] | None = None) -> dict[st
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """(value, the position behind it); sizes of lists take up to three bytes as a rule, so these need no loop."""
     value = data[position]
-    position += 1
     if value < 0x80:
-        return value, position
-    byte = data[position]
-    if byte < 0x80:  # most sizes of lists take two bytes: no loop for them
-        return value & 0x7F | byte << 7, position + 1
-    value &= 0x7F
-    shift = 7
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
+        return value, position + 1
+    second = data[position + 1]
+    if second < 0x80:
+        return value & 0x7F | second << 7, position + 2
+    third = data[position + 2]
+    value = value & 0x7F | (second & 0x7F) << 7 | (third & 0x7F) << 14
+    position += 3
+    shift = 21
+    while third > 0x7F:
         if shift > 63:
             raise ValueError(f"varint of over 10 bytes at byte {position}")
+        third = data[position]
+        value |= (third & 0x7F) << shift
+        position += 1
+        shift += 7
+    return value, position
 
 
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -142,50 +150,45 @@ def _pass_over(data: bytes, position: int, wire: int) -> int:
     return position + (8 if wire == 1 else 4)
 
 
-def _parse_entry(
-    data: bytes, view: memoryview, start: int, end: int, keys: frozenset[str] | None, out: dict[str, Values]
-) -> None:
-    name, value_at = _key_then_value(data, start, end) or _key_and_value(data, start, end)
-    key = name.decode()
-    if keys is not None and key not in keys:
-        return
-    for kind, first, last in _sole_field(data, *value_at) or _fields(data, *value_at):
-        if kind == 1:
-            out[key] = _bytes_list(data, view, first, last)
-        elif kind == 2:
-            out[key] = _float_list(data, first, last)
-        elif kind == 3:
-            out[key] = _int64_list(data, first, last)
+def _entries(data: bytes) -> Iterator[_Entry]:
+    for number, start, end in _fields(data, 0, len(data)):
+        if number == 1:
+            for entry, first, last in _fields(data, start, end):
+                if entry == 1:
+                    yield _plain_entry(data, first, last) or _any_entry(data, first, last)
 
 
-def _key_then_value(data: bytes, start: int, end: int) -> tuple[bytes, tuple[int, int]] | None:
-    """What `_key_and_value` gives where a short key and then a value fill the entry, as writers lay it out."""
-    if end - start < 4 or data[start] != 0x0A:
+def _plain_entry(data: bytes, start: int, end: int) -> _Entry | None:
+    """What `_any_entry` gives where a short key, then a value of one list fill the entry, as writers lay them out.
+
+    Every record holds tens of these: a call or a generator a field would cost more than all other parsing.
+    """
+    if end - start < 6 or data[start] != 0x0A or data[start + 1] > 0x7F:
         return None
     stop = start + 2 + data[start + 1]
-    if data[start + 1] > 0x7F or stop + 2 > end or data[stop] != 0x12:
+    if stop + 4 > end or data[stop] != 0x12:
         return None
-    size, first = _read_varint(data, stop + 1)
-    return (data[start + 2 : stop], (first, end)) if first + size == end else None
+    size, first = data[stop + 1], stop + 2
+    if size > 0x7F:
+        size, first = _read_varint(data, stop + 1)
+    if first + size != end or size < 2 or data[first] & 0x87 != 2:
+        return None
+    kind, size = data[first] >> 3, data[first + 1]
+    first += 2
+    if size > 0x7F:
+        size, first = _read_varint(data, first - 1)
+    return (data[start + 2 : stop], ((kind, first, end),)) if first + size == end else None
 
 
-def _key_and_value(data: bytes, start: int, end: int) -> tuple[bytes, tuple[int, int]]:
-    """(key, [start, end) of the value) of a map entry in any order; of repeated fields the last counts."""
+def _any_entry(data: bytes, start: int, end: int) -> _Entry:
+    """(key, [(kind, start, end) of its lists]) of a map entry in any layout; of repeated fields the last counts."""
     key, value_at = b"", (0, 0)
     for number, first, last in _fields(data, start, end):
         if number == 1:
             key = data[first:last]
         elif number == 2:
             value_at = (first, last)
-    return key, value_at
-
-
-def _sole_field(data: bytes, start: int, end: int) -> tuple[tuple[int, int, int]] | None:
-    """What `_fields` yields where one length-delimited field fills the message, as writers lay features out."""
-    if start == end or data[start] & 0x87 != 2:
-        return None
-    size, first = _read_varint(data, start + 1)
-    return ((data[start] >> 3, first, end),) if first + size == end else None
+    return key, tuple(_fields(data, *value_at))
 
 
 def _bytes_list(data: bytes, view: memoryview, position: int, end: int) -> list[memoryview]:
@@ -222,33 +225,45 @@ def _repeats(data: bytes, start: int, second_end: int, end: int) -> int:
 
 def _float_list(data: bytes, start: int, end: int) -> NDArray[np.float32]:
     """Packed values as one view; unpacked ones (tag 0x0d before each) as every fifth byte's."""
+    first = _sole_run(data, start, end)
+    if first and not (end - first) % 4:
+        return np.frombuffer(data, _FLOAT32, (end - first) // 4, first)
     if start < end and data[start] == 0x0D:
         rows = np.frombuffer(data, np.uint8, end - start, start)
         if len(rows) % 5 or (rows[::5] != 0x0D).any():
             raise ValueError(f"unpacked FloatList of {len(rows)} bytes at byte {start} mixes tags")
         return np.ascontiguousarray(rows.reshape(-1, 5)[:, 1:]).view("<f4").reshape(-1)
-    runs = _packed_runs(data, start, end, 4)
-    if len(runs) == 1:
-        first, last = runs[0]
-        return np.frombuffer(data, _FLOAT32, (last - first) // 4, first)
-    parts = [np.frombuffer(data, _FLOAT32, (b - a) // 4, a) for a, b in runs]
+    parts = [np.frombuffer(data, _FLOAT32, (b - a) // 4, a) for a, b in _packed_runs(data, start, end, 4)]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _int64_list(data: bytes, start: int, end: int) -> NDArray[np.int64]:
     """Packed varints, or unpacked ones (tag 0x08 before each)."""
+    first = _sole_run(data, start, end)
+    if first:
+        return decode_varints(data, first, end)
     if start < end and data[start] == 0x08:
         pairs = decode_varints(data, start, end)
         if len(pairs) % 2 or (pairs[::2] != 8).any():
             raise ValueError(f"unpacked Int64List of {end - start} bytes at byte {start} mixes tags")
         return pairs[1::2]
     parts = [decode_varints(data, a, b) for a, b in _packed_runs(data, start, end, 1)]
-    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int64), *parts])
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _sole_run(data: bytes, start: int, end: int) -> int:
+    """Where the values begin that fill a list as one packed run, as writers lay them out; 0 where they do not."""
+    if end - start < 2 or data[start] != 0x0A:
+        return 0
+    size, first = data[start + 1], start + 2
+    if size > 0x7F:
+        size, first = _read_varint(data, start + 1)
+    return first if first + size == end else 0
 
 
 def _packed_runs(data: bytes, start: int, end: int, width: int) -> list[tuple[int, int]]:
     runs = []
-    for number, first, last in _sole_field(data, start, end) or _fields(data, start, end):
+    for number, first, last in _fields(data, start, end):
         if number != 1 or (last - first) % width:
             raise ValueError(f"packed field {number} of {last - first} bytes at byte {first}; values take {width}")
         runs.append((first, last))

@@ -5,6 +5,7 @@ A record is `uint64 length | uint32 masked crc32c(length) | payload | uint32 mas
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def write_record(stream: BinaryIO, payload: bytes) -> int:
 
 def header_length(header: bytes) -> int | None:
     """The payload length that a header states; None where it is cut short or its checksum fails."""
-    if len(header) < HEADER_BYTES or header[8:12] != struct.pack("<I", masked_crc32c(header[:8])):
+    if len(header) < HEADER_BYTES or int.from_bytes(header[8:12], "little") != masked_crc32c(header[:8]):
         return None
     return int.from_bytes(header[:8], "little")
 
@@ -147,30 +148,43 @@ def find_header(file: BinaryIO, start: int, size: int) -> int | None:
 
 
 def read_record(file: BinaryIO, offset: int, length: int, name: str) -> bytes:
-    """One payload of known place, with both checksums verified.
+    """One payload of known place in an open file, with both checksums verified; the file's position stays.
 
     Raises Unreadable: `truncated` where the file ends before it does, `corrupt` where a checksum fails or the header
     states another length than the index.
     """
-    file.seek(offset)
-    header = file.read(HEADER_BYTES)
+    return _read(file.fileno(), offset, length, name)
+
+
+def read_record_at(path: str, offset: int, length: int) -> bytes:
+    """`read_record` of a file opened for it: a descriptor kept from record to record could be of a replaced file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return _read(descriptor, offset, length, path)
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int, offset: int, length: int, path: str) -> bytes:
+    header = os.pread(descriptor, HEADER_BYTES, offset)
     stated = header_length(header)
-    if len(header) < HEADER_BYTES:
-        raise Unreadable("truncated", f"{name} ends inside the header at offset {offset}; copy it again")
     if stated != length:
+        name = Path(path).name
+        if len(header) < HEADER_BYTES:
+            raise Unreadable("truncated", f"{name} ends inside the header at offset {offset}; copy it again")
         raise Unreadable(
             "corrupt", f"{name}: the header at offset {offset} fails or states {stated} bytes, indexed as {length}"
         )
-    payload = file.read(length)
-    if len(payload) < length:
-        payload += file.read(length - len(payload))  # one system call gives at most 2 GiB less a page
-    footer = file.read(FOOTER_BYTES)
+    start = offset + HEADER_BYTES
+    payload = os.pread(descriptor, length, start)
+    if len(payload) < length:  # one system call gives at most 2 GiB less a page
+        payload += os.pread(descriptor, length - len(payload), start + len(payload))
+    footer = os.pread(descriptor, FOOTER_BYTES, start + length)
     if len(payload) < length or len(footer) < FOOTER_BYTES:
-        raise Unreadable("truncated", f"{name} ends inside the record at offset {offset}; copy it again")
-    if footer != struct.pack("<I", masked_crc32c(payload)):
-        raise Unreadable(
-            "corrupt", f"{name}: the payload's checksum fails for the {length} bytes at offset {offset}; copy it again"
-        )
+        raise Unreadable("truncated", f"{Path(path).name} ends inside the record at offset {offset}; copy it again")
+    if int.from_bytes(footer, "little") != masked_crc32c(payload):
+        detail = f"the payload's checksum fails for the {length} bytes at offset {offset}; copy it again"
+        raise Unreadable("corrupt", f"{Path(path).name}: {detail}")
     return payload
 
 
@@ -180,7 +194,7 @@ def iter_records(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         offset = 0
         while offset < size:
-            record = _at(path.name, file.read(HEADER_BYTES), offset, size)
+            record = _at(path.name, os.pread(file.fileno(), HEADER_BYTES, offset), offset, size)
             if record.problem is not None:
                 raise Unreadable(record.problem.rule, record.problem.detail)
             yield read_record(file, offset, record.length, path.name)
