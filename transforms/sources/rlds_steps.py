@@ -78,9 +78,10 @@ def count_steps(lists: Mapping[str, tuple[Leaf, int]]) -> int:
 
     Raises Unreadable: `empty` (no step), `shape_changed` (a list of one value a step differs).
     """
-    single = {key: size for key, (leaf, size) in lists.items() if leaf.stored_values == 1 and size}
-    if len(agreed := set(single.values())) == 1:
+    agreed = {size for leaf, size in lists.values() if leaf.stored_values == 1 and size}
+    if len(agreed) == 1:
         return agreed.pop()
+    single = {key: size for key, (leaf, size) in lists.items() if leaf.stored_values == 1 and size}
     whole = {
         key: size // width
         for key, (leaf, size) in lists.items()

@@ -15,7 +15,8 @@ from transforms.stage import Unreadable
 
 Values = list[memoryview] | NDArray[np.float32] | NDArray[np.int64]
 """What a feature holds: views of a BytesList's values, a FloatList (read-only view), or an Int64List."""
-_Entry = tuple[bytes, tuple[tuple[int, int, int], ...]]
+_List = tuple[bytes, int, int, int]
+"""Key, kind (1 bytes, 2 float, 3 int64) and [start, end) of the list's message."""
 _FLOAT32 = np.dtype("<f4")
 _SHORT_BYTES = 4096
 
@@ -79,11 +80,11 @@ def parse_example(payload: bytes, keys: frozenset[str] | None = None) -> dict[st
     out: dict[str, Values] = {}
     view = memoryview(payload)
     try:
-        for name, lists in _entries(payload):
-            key = name.decode()
-            if keys is not None and key not in keys:
-                continue
-            for kind, first, last in lists:
+        for number, start, end in _fields(payload, 0, len(payload)):
+            for name, kind, first, last in _lists(payload, start, end) if number == 1 else ():
+                key = name.decode()
+                if keys is not None and key not in keys:
+                    continue
                 if kind == 2:
                     out[key] = _float_list(payload, first, last)
                 elif kind == 3:
@@ -150,45 +151,49 @@ def _pass_over(data: bytes, position: int, wire: int) -> int:
     return position + (8 if wire == 1 else 4)
 
 
-def _entries(data: bytes) -> Iterator[_Entry]:
-    for number, start, end in _fields(data, 0, len(data)):
-        if number == 1:
-            for entry, first, last in _fields(data, start, end):
-                if entry == 1:
-                    yield _plain_entry(data, first, last) or _any_entry(data, first, last)
+def _lists(data: bytes, position: int, end: int) -> Iterator[_List]:
+    """The lists of a Features message, `data[position:end]`, by key.
 
-
-def _plain_entry(data: bytes, start: int, end: int) -> _Entry | None:
-    """What `_any_entry` gives where a short key, then a value of one list fill the entry, as writers lay them out.
-
-    Every record holds tens of these: a call or a generator a field would cost more than all other parsing.
+    Writers lay an entry out as a short key, then a value of one list that fills it: these are taken without a call or a
+    generator per field, which would cost more than all other parsing. What lies otherwise goes field by field.
     """
-    if end - start < 6 or data[start] != 0x0A or data[start + 1] > 0x7F:
-        return None
-    stop = start + 2 + data[start + 1]
-    if stop + 4 > end or data[stop] != 0x12:
-        return None
-    size, first = data[stop + 1], stop + 2
-    if size > 0x7F:
-        size, first = _read_varint(data, stop + 1)
-    if first + size != end or size < 2 or data[first] & 0x87 != 2:
-        return None
-    kind, size = data[first] >> 3, data[first + 1]
-    first += 2
-    if size > 0x7F:
-        size, first = _read_varint(data, first - 1)
-    return (data[start + 2 : stop], ((kind, first, end),)) if first + size == end else None
+    while end - position > 8 and data[position] == 0x0A:
+        size, key_at = data[position + 1], position + 2
+        if size > 0x7F:
+            size, key_at = _read_varint(data, position + 1)
+        stop = key_at + size
+        if size < 6 or stop > end or data[key_at] != 0x0A or data[key_at + 1] > 0x7F:
+            break
+        value_at = key_at + 2 + data[key_at + 1]
+        if value_at + 4 > stop or data[value_at] != 0x12:
+            break
+        size, list_at = data[value_at + 1], value_at + 2
+        if size > 0x7F:
+            size, list_at = _read_varint(data, value_at + 1)
+        if list_at + size != stop or size < 2 or data[list_at] & 0x87 != 2:
+            break
+        size, first = data[list_at + 1], list_at + 2
+        if size > 0x7F:
+            size, first = _read_varint(data, list_at + 1)
+        if first + size != stop:
+            break
+        yield data[key_at + 2 : value_at], data[list_at] >> 3, first, stop
+        position = stop
+    for number, start, stop in _fields(data, position, end):
+        if number == 1:
+            yield from _entry_lists(data, start, stop)
 
 
-def _any_entry(data: bytes, start: int, end: int) -> _Entry:
-    """(key, [(kind, start, end) of its lists]) of a map entry in any layout; of repeated fields the last counts."""
+def _entry_lists(data: bytes, start: int, end: int) -> Iterator[_List]:
+    """The lists of a map entry in any layout; of repeated fields the last counts."""
     key, value_at = b"", (0, 0)
     for number, first, last in _fields(data, start, end):
         if number == 1:
             key = data[first:last]
         elif number == 2:
             value_at = (first, last)
-    return key, tuple(_fields(data, *value_at))
+    for kind, first, last in _fields(data, *value_at):
+        yield key, kind, first, last
 
 
 def _bytes_list(data: bytes, view: memoryview, position: int, end: int) -> list[memoryview]:

@@ -71,15 +71,15 @@ def index_records(path: Path) -> list[Record]:
         problem = Problem("empty", f"{path.name} has 0 bytes; copy the file again or remove it from the source")
         return [Record(0, 0, problem)]
     records: list[Record] = []
+    name = path.name
     with path.open("rb", buffering=0) as file:
         offset = 0
         while offset < size:
-            file.seek(offset)
-            record = _at(path.name, file.read(HEADER_BYTES), offset, size)
+            record = _at(name, os.pread(file.fileno(), HEADER_BYTES, offset), offset, size)
             if record.problem is not None and record.problem.rule != "truncated":
                 following = find_header(file, offset + 1, size)
                 if following is None and not records and not _is_framed(file, offset, size):
-                    record = Record(0, size, _foreign(path.name, size))
+                    record = Record(0, size, _foreign(name, size))
                 else:
                     record = Record(offset, (following or size) - offset, record.problem)
                 offset = following or size
