@@ -88,11 +88,11 @@ def _scalar(column: pa.Array, name: str) -> pa.Array:
 
 def to_ns(seconds: pa.Array) -> pa.Array:
     """(T,) float seconds as int64 ns, round(s * 1e9); null where that is no finite time."""
-    values = np.asarray(seconds.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    values = seconds.to_numpy(zero_copy_only=False).astype(np.float64)  # nulls as NaN
     good = np.abs(values) < MAX_SECONDS  # not so where it is NaN
     if good.all():
-        return pa.array(np.round(values * 1e9).astype(np.int64))
-    return pa.array(np.round(np.where(good, values, 0.0) * 1e9).astype(np.int64), mask=~good)
+        return pa.array(np.rint(values * 1e9).astype(np.int64))
+    return pa.array(np.rint(np.where(good, values, 0.0) * 1e9).astype(np.int64), mask=~good)
 
 
 def shaped(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -119,7 +119,8 @@ def shaped(batch: pa.RecordBatch) -> pa.RecordBatch:
     if FRAME_INDEX in columns and not pa.types.is_integer(columns[FRAME_INDEX].type):
         del columns[FRAME_INDEX]
     first = {name: columns.pop(name) for name in (TIMESTAMP, FRAME_INDEX) if name in columns}
-    return pa.RecordBatch.from_pydict({**first, **columns, **last})
+    ordered = {**first, **columns, **last}
+    return pa.RecordBatch.from_arrays(list(ordered.values()), list(ordered))
 
 
 def has_lists(schema: pa.Schema) -> bool:

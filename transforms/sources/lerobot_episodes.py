@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def list_v3(root: Path, info: Info) -> EpisodeList:
         except Unreadable as error:
             broken.append(error.problem.detail)
     cameras = info.named("video")
+    data_file = cache(lambda chunk, file: info.data_file(chunk_index=chunk, file_index=file))
     found: dict[int, Listed] = {}
     for row in rows:
         episode = _count(row.get("episode_index"))
@@ -110,7 +112,7 @@ def list_v3(root: Path, info: Info) -> EpisodeList:
         else:
             windows = {key: window for key in cameras if (window := _window(info, key, row)) is not None}
             length, first = _count(row.get("length")), _count(row.get("dataset_from_index"))
-            data = info.data_file(chunk_index=chunk, file_index=file)
+            data = data_file(chunk, file)
             found[episode] = Listed(episode, data, length, _texts(row.get("tasks")), None, first, windows)
     return EpisodeList(_with_row_starts(found), True, tuple(broken), tuple(repeated))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -191,13 +191,15 @@ def split_findings(info: Info, n: int) -> list[Finding]:
     return found
 
 
-def split_of(info: Info, episode: int) -> str:
+def split_ranges(info: Info) -> list[tuple[str, int, int]]:
+    """Name, first and end episode of the splits that are ranges, by name."""
+    spans = [(split, info.split_range(split)) for split in sorted(info.splits)]
+    return [(split, *span) for split, span in spans if span is not None]
+
+
+def split_of(ranges: Sequence[tuple[str, int, int]], episode: int) -> str:
     """Name of the first split whose range holds the episode; empty where none does."""
-    for split in sorted(info.splits):
-        span = info.split_range(split)
-        if span is not None and span[0] <= episode < span[1]:
-            return split
-    return ""
+    return next((split for split, first, end in ranges if first <= episode < end), "")
 
 
 def undeclared_cameras(root: Path, info: Info) -> tuple[Finding, ...]:
@@ -237,10 +239,11 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
     if not planned.episodes and not planned.unreadable:
         raise Unreadable("empty", f"{path}: metadata lists no episode and disk holds none; point the source elsewhere")
     shared = (*metadata_findings(dataset, listing), *undeclared_cameras(path, info), *planned.shared)
-    prefix, on_disk = id_prefix(source, path), set(files)
+    prefix, on_disk, ranges = id_prefix(source, path), set(files), split_ranges(info)
+    uris = {name: str(path / name) for name in files}
     for episode in sorted(planned.episodes):
         entry = planned.episodes[episode]
-        split = split_of(info, episode)
+        split = split_of(ranges, episode)
         if source.splits and split not in source.splits:
             continue
         absent = None
@@ -253,7 +256,7 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
             f"{prefix}/{quote(split, safe='') or NO_SPLIT}/{episode:06d}",
             source.name,
             FORMAT,
-            str(path / entry.data),
+            uris.get(entry.data) or str(path / entry.data),
             msgspec.json.encode(Place(digest, entry)).decode(),
             split,
             absent,

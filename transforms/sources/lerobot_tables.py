@@ -234,8 +234,8 @@ def _whole(read: pa.Table) -> pa.RecordBatch:
     return batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema)
 
 
-def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape) -> _Group:
-    """One decoded row group; neighbours in it come as slices of the same buffers."""
+def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Reshape, keep: bool) -> _Group:
+    """One decoded row group, kept for its other rows if so asked: they come as slices of the same buffers."""
     key = (table.key, group, columns, reshape)
     with _tables.lock:
         found = _tables.groups.get(key)
@@ -248,7 +248,9 @@ def _group(table: OpenTable, group: int, columns: tuple[str, ...], reshape: Resh
                 stated = bounds_of(table.file.metadata.row_group(group), table.leaves, columns)
             suspects = [(batch.column(bounds.name), bounds) for bounds in stated]
             shaped = reshape(batch)
-            found = _Group(shaped, tuple(pair for pair in suspects if exceeds(*pair)), shaped.nbytes)
+            found = _Group(shaped, tuple(pair for pair in suspects if exceeds(*pair)), shaped.nbytes if keep else 0)
+            if not keep:
+                return found
             _tables.groups[key] = found
             _tables.n_bytes += found.n_bytes
             while len(_tables.groups) > 1 and _tables.n_bytes > CACHED_BYTES:
@@ -271,7 +273,9 @@ def slices(
         if low >= stop:
             return
         if (count := min(stop, high) - max(start, low)) > 0:
-            decoded, offset = _group(table, group, tuple(columns), reshape), max(start - low, 0)
+            # an episode's own row group is not asked for again, but that of its images: hashed first, then read
+            keep = reshape is as_stored or count < high - low
+            decoded, offset = _group(table, group, tuple(columns), reshape, keep), max(start - low, 0)
             for column, bounds in decoded.suspects:
                 if exceeds(column.slice(offset, count), bounds):
                     stated = f"[{bounds.low:g}, {bounds.high:g}], which its footer states"
