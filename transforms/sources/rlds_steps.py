@@ -130,8 +130,9 @@ def _arrow_type(dtype: np.dtype[np.generic]) -> pa.DataType:
 
 def _column(flat: NDArray[np.generic]) -> pa.Array:
     """Numbers as an Arrow array of their dtype, always a copy: a record's bytes are not kept for its columns."""
-    stored = np.packbits(flat.view(np.bool_), bitorder="little") if flat.dtype.kind == "b" else flat
-    return pa.Array.from_buffers(_arrow_type(flat.dtype), len(flat), [None, pa.py_buffer(stored.tobytes())])
+    dtype = flat.dtype
+    stored = np.packbits(flat.view(np.uint8), bitorder="little") if dtype.kind == "b" else flat
+    return pa.Array.from_buffers(_arrow_type(dtype), len(flat), [None, pa.py_buffer(stored.tobytes())])
 
 
 def _unpacked(leaf: Leaf, stored: list[memoryview]) -> NDArray[np.generic]:
@@ -224,10 +225,11 @@ def read_steps(features: Mapping[str, Values], declared: Mapping[str, Leaf]) -> 
         raise Unreadable(
             "wrong_format", f"no 'steps/…' among {sorted(features)[:8]}; an RLDS record holds one episode's steps"
         )
-    ragged = sorted(key.removesuffix(_RAGGED_VALUES) for key in keys if key.endswith(_RAGGED_VALUES))
-    plain = [key for key in keys if "/ragged_" not in key]
+    parts = [key for key in keys if "/ragged_" in key]
+    ragged = sorted(key.removesuffix(_RAGGED_VALUES) for key in parts if key.endswith(_RAGGED_VALUES))
+    plain = [key for key in keys if key not in parts] if parts else keys
     leaves = {key: _own_leaf(key, features[key], declared.get(key), found) for key in plain}
-    steps = count_steps({key: (leaves[key], len(features[key])) for key in plain})
+    steps = count_steps({key: (leaf, len(features[key])) for key, leaf in leaves.items()})
     columns: dict[str, pa.Array] = {}
     texts: dict[str, tuple[str, ...]] = {}
     cameras: dict[str, Camera] = {}
