@@ -22,6 +22,10 @@ from transforms.episode import STEPS, ImageRef, VideoRef
 from transforms.media import MediaDecoder
 from transforms.sources import isaac_hdf5, lerobot, rlds
 from transforms.sources.lerobot_tables import forget
+from transforms.sources.rlds_metadata import load_features
+from transforms.sources.rlds_steps import read_steps
+from transforms.sources.tf_example import parse_example
+from transforms.sources.tfrecord import iter_records
 
 logging.getLogger("apache_beam").setLevel(logging.ERROR)
 EMBODIMENT = Embodiment(rate_hz=20)
@@ -64,6 +68,17 @@ def rlds_arm(corpus: Corpus) -> Arm:
     def work() -> int:
         refs = rlds.plan(source, corpus.folder)
         return sum(rlds.read(ref, source, EMBODIMENT).streams[STEPS].num_rows for ref in refs)
+
+    return lambda: costed(work)
+
+
+def rlds_columns_arm(corpus: Corpus) -> Arm:
+    """Records to typed columns, the work that tf.data does: checksums, parse, shapes and dtypes; units: steps."""
+
+    def work() -> int:
+        declared, _ = load_features(corpus.folder)
+        records = (record for path in corpus.files for record in iter_records(path))
+        return sum(read_steps(parse_example(record), declared).count for record in records)
 
     return lambda: costed(work)
 

@@ -36,7 +36,8 @@ def test_tensorflow_sees_every_record(tmp_path: Path) -> None:
     if not interpreter.is_file():
         pytest.skip("no TensorFlow environment: `make tensorflow` creates it")
     report = measure(["rlds"], 2, 1, interpreter)
-    assert [bar.row for bar in report.bars] == ["rlds numeric: ratio", "rlds images: ratio"]
+    names = [f"rlds {corpus}{part}: ratio" for corpus in ("numeric", "images") for part in ("", " to columns")]
+    assert [bar.row for bar in report.bars] == names
     assert all(row.value for row in report.rows)
 
 
