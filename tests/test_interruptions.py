@@ -157,8 +157,8 @@ def test_run_that_is_asked_to_end(folder: Path, number: signal.Signals, flags: t
             os.kill(run.popen.pid, number)
         status, _, err = run.ended()
         assert status == 1 and err.rstrip().endswith("interrupted; nothing was published"), err
-        # on Ctrl-C Beam's worker processes, Python programs of their own, say how they end
-        assert "Traceback" not in err or (number, flags) == (signal.SIGINT, TWO_WORKERS), err
+        # Beam's worker processes, programs of their own, may log how their bundle was lost; ours says one line
+        assert "Traceback" not in err or flags == TWO_WORKERS, err
         assert not published(run.output)
         run.leaves_nothing()
 
