@@ -2,16 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SAMPLE ?= out/sample-input
-OUTPUT ?= out/sample
 SEED ?= 7
 
 .PHONY: run test lint clean tensorflow
 
-run: $(VENV)/.installed  ## Generate the sample and curate it into out/sample.
-	rm -rf $(SAMPLE)
-	$(BIN)/python -m examples.make_sample $(SAMPLE) --seed $(SEED)
-	SAMPLE=$(abspath $(SAMPLE)) $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output $(OUTPUT)
+run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
+	rm -rf out/sample-input out/sample
+	$(BIN)/python -m examples.make_sample out/sample-input --seed $(SEED)
+	SAMPLE=$(CURDIR)/out/sample-input $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output out/sample
 
 test: $(VENV)/.installed  ## All tests; those that need real recordings read them from ROBOT_DATA.
 	$(BIN)/python -m pytest
