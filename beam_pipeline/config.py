@@ -14,6 +14,7 @@ import yaml
 from beam_pipeline.publish import GateParams
 from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
 from transforms.checks import CHECKS
+from transforms.coders import to_json
 from transforms.conventions import Embodiment, Source
 from transforms.dedup import DedupParams
 from transforms.episode_boundary import EpisodeBoundaryParams
@@ -51,11 +52,15 @@ class PipelineConfig:
     gates: GateParams = field(default_factory=GateParams)
     config_hash: str = field(default="", init=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config_hash", xxhash.xxh3_128_hexdigest(to_json(self)))
+
     @classmethod
     def load(cls, path: str | Path) -> PipelineConfig:
         """Read, expand and check a YAML file; raises ConfigError before anything else happens.
 
-        Relative paths are relative to the file. `config_hash` is over the parsed file with variables unexpanded,
+        Relative paths are relative to the file. `config_hash` is over the parsed file with variables unexpanded
+        (of a configuration made in Python, over its values),
         so it is the same on every machine and for every layout of the text.
         """
         file = Path(path)

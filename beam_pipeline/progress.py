@@ -17,6 +17,8 @@ from beam_pipeline.summary import SourceOutcomes
 
 _POLL_S = 0.25
 _LINE_S = 10.0
+_IDLE_SHARE = 20
+"""Rest between counts in multiples of what a count takes: a folder of a million episodes is slow to list."""
 
 
 class ProgressDisplay:
@@ -53,9 +55,12 @@ class ProgressDisplay:
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task("planning", total=None)
+            spent_s = 0.0
             while True:
-                stopping = self._stop.wait(_POLL_S)
+                stopping = self._stop.wait(max(_POLL_S, _IDLE_SHARE * spent_s))
+                began = time.monotonic()
                 planned, staged = self._planned(), self._staged()
+                spent_s = time.monotonic() - began
                 doing = "planning" if not planned else "measuring" if staged < planned else "deciding and writing"
                 progress.update(task, total=planned or None, completed=staged, description=doing)
                 if stopping:

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -61,20 +60,6 @@ def _module() -> str:
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     return spec.name if spec else "benchmarks"
-
-
-def interleave(arms: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """Run the arms in turn, A B A B, `repeats` times; each arm returns its own seconds."""
-    results: list[list[float]] = [[] for _ in arms]
-    for _ in range(repeats):
-        for result, arm in zip(results, arms, strict=True):
-            result.append(arm())
-    return results
-
-
-def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
-    """Median of the ratios pair by pair, so that a drifting machine speed cancels."""
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
 def timed(work: Callable[[], object]) -> float:

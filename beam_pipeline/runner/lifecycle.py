@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType, TracebackType
 
 _BEAM_LOGGER = "apache_beam.runners.common"
@@ -16,8 +15,7 @@ class PipelineLifecycleManager:
     """Context of one run.
 
     Inside it SIGTERM raises KeyboardInterrupt in the main thread, as Ctrl-C does, so that a scheduler's kill
-    cancels the pipeline, and Beam logs no traceback of it; callbacks given to `on_exit` run last in, first out, also
-    after an error.
+    cancels the pipeline, and Beam logs no traceback of it. What was there before is put back, also after an error.
     """
 
     def __init__(self) -> None:
@@ -33,10 +31,6 @@ class PipelineLifecycleManager:
         logger.addFilter(_is_failure)
         self._stack.callback(logger.removeFilter, _is_failure)
         return self
-
-    def on_exit(self, callback: Callable[[], None]) -> None:
-        """Run `callback` when the run ends."""
-        self._stack.callback(callback)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,7 @@
-"""Raw pixel arrays as lossless PNG, 8 or 16 bit, with zlib alone (PNG specification, ISO/IEC 15948)."""
+"""Raw pixel arrays as lossless PNG, 8 or 16 bit (PNG specification, ISO/IEC 15948).
+
+Pillow writes no 16-bit colour, which TFDS stores, so the three chunks that a PNG needs are written here.
+"""
 
 from __future__ import annotations
 
