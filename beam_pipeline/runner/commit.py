@@ -1,0 +1,132 @@
+"""The commit of finished work: outputs reach their readers, metrics count, inputs are let go of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from beam_pipeline.runner.blocks import Span, after
+from beam_pipeline.runner.graph import Block, BlockSpan, ShufflePart, Work
+from beam_pipeline.runner.job import Job, spans_of
+from beam_pipeline.runner.tasks import BundleResult, EncodedInput, Unread
+
+
+class Committer:
+    """Commits each piece of work once; a replay only brings lost payloads back."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def bundle(self, work: Work, result: BundleResult, refs: Sequence[Any]) -> None:
+        """Commit a bundle. Raises RuntimeError where a replay wrote something else than the bundle that it repeats."""
+        payloads = [w.inline if w.inline is not None else r for w, r in zip(result.written, refs, strict=True)]
+        if work.committed:
+            self._restore(work, [w.info for w in result.written], payloads)
+            return
+        work.committed = True
+        stage = work.stage
+        for response in result.responses:
+            self._job.metrics.commit(stage.plan.name, response)
+        stage.finished += 1
+        stage.seconds += result.seconds
+        bytes_out = sum(w.info.nbytes for w in result.written)
+        stage.largest_out = max(stage.largest_out, bytes_out)
+        work.outputs = [Block(w.info, p, work, i) for i, (w, p) in enumerate(zip(result.written, payloads, strict=True))]
+        for output, block in zip(stage.plan.outputs, work.outputs, strict=True):
+            self._hand_on(output.kind, output.buffer, block)
+        for residual in result.residuals:
+            stage.defer(time.monotonic() + residual.delay_s, residual.transform_id, residual.element)
+            work.replayable = False
+        if result.unread:
+            self._return(work, result.unread)
+        for item in work.inputs:
+            if isinstance(item, BlockSpan):
+                item.block.release()
+        self._job.progress.bundle_committed(stage.plan.name, result.elements, bytes_out, result.seconds)
+
+    def internal(self, work: Work, result: Any, refs: Any) -> None:
+        """Commit a merge or a side input's index."""
+        if work.kind == "merge":
+            blocks = list(refs)
+            infos = ray.get(blocks.pop())
+        else:
+            blocks, infos = [refs], [None]
+        if work.committed:
+            self._restore(work, infos, blocks)
+            return
+        work.committed = True
+        work.outputs = [Block(i, p, work, n, users=1) for n, (i, p) in enumerate(zip(infos, blocks, strict=True))]
+        for block in work.blocks:
+            block.release()
+        if work.shuffle:
+            work.shuffle.merging -= 1
+            work.shuffle.merged.append(work.outputs)
+        elif work.side_input:
+            place = (work.side_input.transform_id, work.side_input.tag)
+            work.stage.sides[place] = work.outputs[0]
+            work.stage.missing_sides.discard(place)
+
+    def _hand_on(self, kind: str, buffer: str, block: Block) -> None:
+        job = self._job
+        if block.info.nbytes == 0:
+            block.payload = None
+            return
+        if kind == "stream":
+            for stage, transform_id in job.stream_readers[buffer]:
+                block.users += 1
+                stage.push(spans_of(block, transform_id))
+            if buffer in job.side_blocks:
+                block.users += job.side_users(buffer)
+                job.side_blocks[buffer].append(block)
+        else:
+            for shuffle in job.shuffle_readers[(buffer, kind)]:
+                block.users += 1
+                shuffle.fresh.append(block)
+        if not block.users:
+            block.payload = None
+
+    def _return(self, work: Work, unread: Unread) -> None:
+        """Give back what a bundle that stopped early left, and keep what it did take for a replay."""
+        taken, left = work.inputs[: unread.index + 1], work.inputs[unread.index + 1 :]
+        last = taken[-1]
+        stage = work.stage
+        for item in reversed(left):
+            if isinstance(item, BlockSpan):
+                stage.push(item, front=True)
+            elif isinstance(item, EncodedInput):
+                for element in item.elements:
+                    stage.defer(0.0, item.transform_id, element)
+        if isinstance(last, BlockSpan):
+            rest = after(last.span, unread.position)
+            if rest:
+                last.block.users += 1
+                stage.push(BlockSpan(last.block, last.transform_id, rest), front=True)
+                cuts = tuple(c for c in last.span.cuts if c <= unread.position)
+                taken[-1] = BlockSpan(last.block, last.transform_id, Span(last.span.start, unread.position, cuts))
+        elif isinstance(last, EncodedInput):
+            for element in last.elements[unread.position :]:
+                stage.defer(0.0, last.transform_id, element)
+            taken[-1] = EncodedInput(last.transform_id, last.elements[: unread.position])
+        elif isinstance(last, ShufflePart):
+            last.shuffle.parts.appendleft(
+                ShufflePart(last.shuffle, last.transform_id, unread.partition, last.last, unread.after_key)
+            )
+            resume = last.resume_after
+            taken[-1] = ShufflePart(
+                last.shuffle, last.transform_id, last.first, unread.partition + 1, resume, unread.after_key
+            )
+        work.inputs = taken
+
+    @staticmethod
+    def _restore(work: Work, infos: Sequence[Any], payloads: Sequence[Any]) -> None:
+        if len(infos) != len(work.outputs) or any(i != b.info for i, b in zip(infos, work.outputs, strict=False)):
+            raise RuntimeError(
+                f"bundle {work.name} of stage {work.stage.plan.label} was repeated since its output was lost with a node, "
+                "and wrote something else than the first time; a stage whose output may be lost must be deterministic"
+            )
+        for block, payload in zip(work.outputs, payloads, strict=True):
+            if block.users:
+                block.payload = payload

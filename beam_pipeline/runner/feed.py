@@ -1,0 +1,170 @@
+"""Pushes a bundle's input into its stage, stops early when the bundle is full, and knows what is left then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from beam_pipeline.runner.beam_internals import PipelineContext, beam_fn_api_pb2, coder_impl
+from beam_pipeline.runner.blocks import pieces
+from beam_pipeline.runner.channel import BundleChannel
+from beam_pipeline.runner.plan import StageInput, StagePlan
+from beam_pipeline.runner.shuffle_read import ShuffleReader
+from beam_pipeline.runner.state import BundleState
+from beam_pipeline.runner.tasks import BundleTask, EncodedInput, ShuffledInput, StreamInput, TaskInput, Unread
+
+
+class Feed:
+    """The input of one bundle.
+
+    A bundle is full after `task.seconds` or once its outputs reach `task.nbytes_out`; it then ends at the next place
+    where its input can be cut, and at least one piece is always read. A splittable DoFn is asked to split itself.
+    """
+
+    def __init__(
+        self,
+        task: BundleTask,
+        arguments: Sequence[Any],
+        processor: Any,
+        channel: BundleChannel,
+        state: BundleState,
+        plan: StagePlan,
+        context: PipelineContext,
+        fetch: Callable[[Any], Any],
+    ) -> None:
+        self._task = task
+        self._arguments = arguments
+        self._processor = processor
+        self._channel = channel
+        self._state = state
+        self._inputs: dict[str, StageInput] = {i.transform_id: i for i in plan.inputs}
+        self._splittable = plan.splittable
+        self._context = context
+        self._fetch = fetch
+        self._deadline = time.monotonic() + task.seconds
+        self._current: tuple[str, bytes, int] | None = None
+        self._splits: list[Any] = []
+        self.unread: Unread | None = None
+
+    def run(self) -> None:
+        """Feed everything, or as much as fits."""
+        watch = self._watch()
+        try:
+            for index, item in enumerate(self._task.inputs):
+                for position, partition, key in self._push(item):
+                    if self._full():
+                        self.unread = Unread(index, position, partition, key)
+                        return
+        finally:
+            if watch:
+                watch.cancel()
+
+    def elements(self) -> int:
+        """How many elements the stage was given."""
+        return sum(max(0, self._processor.ops[t].index + 1) for t in self._inputs)
+
+    def split_off(self) -> list[Any]:
+        """Residuals of a split of the element in progress (delayed bundle applications), each given once."""
+        taken, self._splits = self._splits, []
+        return taken
+
+    def preview(self) -> str:
+        """The element in progress when the bundle failed, as text; empty where it cannot be told."""
+        if self._current is None:
+            return ""
+        transform_id, piece, first = self._current
+        try:
+            wanted = self._processor.ops[transform_id].index - first
+            coder = self._context.coders[self._inputs[transform_id].coder_id].get_impl()
+            stream = coder_impl.create_InputStream(piece)
+            for _ in range(wanted):
+                coder.decode_from_stream(stream, True)
+            return repr(coder.decode_from_stream(stream, True).value)
+        except Exception as error:  # a preview helps with another error and must not hide it
+            return f"(not shown: {type(error).__name__}: {error})"
+
+    def _push(self, item: TaskInput) -> Iterator[tuple[int, int, bytes | None]]:
+        """Feed one input piece by piece; after each the place where a later bundle can go on."""
+        op = self._processor.ops[item.transform_id]
+        if isinstance(item, EncodedInput):
+            for number, element in enumerate(item.elements):
+                self._process(op, item.transform_id, element)
+                yield number + 1, -1, None
+        elif isinstance(item, StreamInput):
+            payload = item.inline if item.inline is not None else self._arguments[item.position]
+            for position, piece in pieces(payload, item.span):
+                if self._splittable:
+                    yield from self._one_by_one(op, item.transform_id, piece, position)
+                else:
+                    self._process(op, item.transform_id, piece)
+                    yield position, -1, None
+        else:
+            yield from self._push_shuffled(op, item)
+
+    def _one_by_one(self, op: Any, transform_id: str, piece: bytes, end: int) -> Iterator[tuple[int, int, None]]:
+        """Feed a piece element by element, since a split ends the piece it happens in."""
+        coder = op.windowed_coder_impl
+        stream = coder_impl.create_InputStream(piece)
+        start = 0
+        while stream.size() > 0:
+            coder.decode_from_stream(stream, True)
+            stop = len(piece) - stream.size()
+            op.stop = float("inf")
+            self._process(op, transform_id, piece[start:stop])
+            start = stop
+            yield end - len(piece) + stop, -1, None
+
+    def _push_shuffled(self, op: Any, item: ShuffledInput) -> Iterator[tuple[int, int, bytes | None]]:
+        """Feed key by key; a place is only given when a key is complete."""
+        reader = ShuffleReader(self._inputs[item.transform_id], self._context, self._state, self._fetch)
+        for partition in range(item.first, item.last):
+            resume = item.resume_after if partition == item.first else None
+            stop = item.stop_after if partition == item.last - 1 else None
+            previous: bytes | None = None
+            for key, element in reader.elements(item.streams, partition, resume):
+                if stop is not None and key > stop:
+                    break
+                if previous is not None and key != previous:
+                    yield 0, partition, previous
+                    if self.unread:
+                        return
+                self._process(op, item.transform_id, element)
+                previous = key
+            if previous is not None:
+                yield 0, partition, previous
+
+    def _process(self, op: Any, transform_id: str, piece: bytes) -> None:
+        self._current = (transform_id, piece, op.index + 1)
+        op.process_encoded(piece)
+        self._current = None
+
+    def _full(self) -> bool:
+        if self._task.replay:
+            return False
+        return bool(self._splits) or time.monotonic() > self._deadline or (
+            self._channel.nbytes_out() >= self._task.nbytes_out
+        )
+
+    def _watch(self) -> threading.Timer | None:
+        """A timer that asks a splittable DoFn to split itself when its time is over."""
+        if not self._splittable or self._task.replay:
+            return None
+        watch = threading.Timer(self._task.seconds, self._split)
+        watch.daemon = True
+        watch.start()
+        return watch
+
+    def _split(self) -> None:
+        current = self._current
+        if current is None:
+            return
+        transform_id = current[0]
+        op = self._processor.ops[transform_id]
+        request = beam_fn_api_pb2.ProcessBundleSplitRequest(instruction_id=self._task.bundle)
+        desired = request.desired_splits[transform_id]
+        desired.fraction_of_remainder = 0.0
+        desired.estimated_input_elements = op.index + 1
+        response = self._processor.try_split(request)
+        self._splits.extend(response.residual_roots)

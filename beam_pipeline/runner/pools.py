@@ -1,0 +1,167 @@
+"""Pools of workers: one per distinct set of resource hints, kept warm between the pipelines of a session."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from beam_pipeline.runner.hints import ResourceRequest
+from beam_pipeline.runner.worker import THREAD_VARIABLES, BundleWorker
+
+_LOGGER = logging.getLogger(__name__)
+_CLOSE_S = 30.0
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker's actor and what the driver gave it to do."""
+
+    actor: Any
+    request: ResourceRequest
+    opened: set[tuple[str, str, bool]] = field(default_factory=set)
+    running: dict[Any, Any] = field(default_factory=dict)
+    starting: Any = None
+    idle_since: float = field(default_factory=time.monotonic)
+    alive: bool = True
+
+    def up(self) -> bool:
+        """Whether the worker's process answers; True too once it is found dead, so that its first call tells."""
+        if self.starting is not None and ray.wait([self.starting], timeout=0)[0]:
+            self.starting = None
+        return self.starting is None
+
+
+class WorkerPools:
+    """All workers of a session.
+
+    `capacity`: what the cluster offers where it is fixed (a local one); None for a cluster that may grow.
+    """
+
+    def __init__(
+        self,
+        least: int,
+        most: int,
+        runtime_env: Mapping[str, Any],
+        main_session: bytes | None = None,
+        capacity: Mapping[str, float] | None = None,
+    ) -> None:
+        self._least = least
+        self._most = most
+        self._runtime_env = dict(runtime_env)
+        self._main_session = main_session
+        self._capacity = capacity
+        self._pools: dict[ResourceRequest, list[Worker]] = {}
+
+    @property
+    def most(self) -> int:
+        """The most workers that one pool has."""
+        return self._most
+
+    def pool(self, request: ResourceRequest) -> list[Worker]:
+        """The living workers of a pool."""
+        return self._pools.setdefault(request, [])
+
+    def all(self) -> list[Worker]:
+        return [worker for pool in self._pools.values() for worker in pool]
+
+    def limit(self, request: ResourceRequest) -> int:
+        """How many workers a pool may have within the bounds and, on a fixed cluster, its resources."""
+        most = self._most
+        if self._capacity is not None:
+            needs = _resources(request)
+            for name, need in needs.items():
+                most = min(most, int(self._capacity.get(name, 0) // need))
+        return max(0, most)
+
+    def grow(self, request: ResourceRequest) -> Worker | None:
+        """Start one more worker; None where the pool has as many as it may, or must wait for a drained one's place."""
+        pool = self.pool(request)
+        if len(pool) >= self.limit(request) or not self._room(request):
+            return None
+        threads = {name: str(request.cpus) for name in THREAD_VARIABLES} if request.cpus > 1 else {}
+        runtime_env = dict(self._runtime_env)
+        if threads:
+            runtime_env["env_vars"] = {**runtime_env.get("env_vars", {}), **threads}
+        needs = _resources(request)
+        actor = (
+            ray.remote(BundleWorker)
+            .options(
+                num_cpus=needs["CPU"],
+                num_gpus=needs.get("GPU", 0),
+                memory=request.min_ram_bytes or None,
+                accelerator_type=request.accelerator or None,
+                runtime_env=runtime_env or None,
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=request.max_active_bundles,
+            )
+            .remote(self._main_session)
+        )
+        worker = Worker(actor, request, starting=actor.pid.remote())
+        pool.append(worker)
+        return worker
+
+    def warm(self, request: ResourceRequest = ResourceRequest()) -> None:  # noqa: B008  (frozen)
+        """Start the pool's least number of workers."""
+        while len(self.pool(request)) < min(self._least, self.limit(request)):
+            if self.grow(request) is None:
+                return
+
+    def drop(self, worker: Worker) -> None:
+        """Forget a worker that died."""
+        worker.alive = False
+        pool = self.pool(worker.request)
+        if worker in pool:
+            pool.remove(worker)
+
+    def drain(self, worker: Worker) -> None:
+        """End an idle worker in order: teardown first, then its process."""
+        self.drop(worker)
+        jobs = {job for job, _, _ in worker.opened}
+        try:
+            ray.get([worker.actor.close_job.remote(job) for job in jobs], timeout=_CLOSE_S)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            _LOGGER.warning("a worker of pool %s did not close in order: %s", worker.request.name, error)
+        ray.kill(worker.actor)
+
+    def shrink(self, idle_seconds: float) -> None:
+        """Drain the workers that were idle for longer, beyond each pool's least number."""
+        now = time.monotonic()
+        for pool in self._pools.values():
+            for worker in [w for w in pool if not w.running and now - w.idle_since > idle_seconds]:
+                if len(pool) > self._least:
+                    self.drain(worker)
+
+    def close(self) -> None:
+        """Drain every worker."""
+        for worker in self.all():
+            self.drain(worker)
+
+    def _room(self, request: ResourceRequest) -> bool:
+        """Whether a fixed cluster has room for one more; an idle worker of another pool gives way."""
+        if self._capacity is None:
+            return True
+        for name, need in _resources(request).items():
+            used = sum(_resources(w.request).get(name, 0) for w in self.all())
+            for worker in [w for w in self.all() if w.request != request and not w.running and w.up()]:
+                if used + need <= self._capacity.get(name, 0):
+                    break
+                used -= _resources(worker.request).get(name, 0)
+                self.drain(worker)
+            if used + need > self._capacity.get(name, 0):
+                return False
+        return True
+
+
+def _resources(request: ResourceRequest) -> dict[str, float]:
+    needs: dict[str, float] = {"CPU": float(request.cpus)}
+    if request.gpus:
+        needs["GPU"] = request.gpus
+    if request.min_ram_bytes:
+        needs["memory"] = float(request.min_ram_bytes)
+    return needs

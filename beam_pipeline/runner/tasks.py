@@ -1,0 +1,123 @@
+"""What the driver sends to a worker, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from beam_pipeline.runner.blocks import Payload, Span
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """What a worker needs to open a stage: the plan, and by (transform, tag) the index of every side input."""
+
+    job: str
+    plan: Any
+    side_inputs: Mapping[tuple[str, str], Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInput:
+    """Spans of blocks for one main input: the block is the argument at `position`, or `inline`."""
+
+    transform_id: str
+    position: int
+    inline: Payload | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInput:
+    """Elements given as bytes: impulses, and the residuals of splittable DoFns."""
+
+    transform_id: str
+    elements: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffledInput:
+    """Partitions `[first, last)` of a shuffle: per run stream its blocks in order, each a ref or a value.
+
+    The first partition is read after the key `resume_after`; the last one to the key `stop_after`, which is included.
+    """
+
+    transform_id: str
+    first: int
+    last: int
+    streams: tuple[tuple[Any, ...], ...]
+    resume_after: bytes | None = None
+    stop_after: bytes | None = None
+
+
+TaskInput = StreamInput | EncodedInput | ShuffledInput
+
+
+@dataclass(frozen=True, slots=True)
+class BundleTask:
+    """One attempt at one bundle. A replay takes the whole input whatever the limits."""
+
+    bundle: str
+    stage: str
+    inputs: tuple[TaskInput, ...]
+    seconds: float
+    nbytes_out: int
+    inline_bytes: int
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One output of a bundle: its info, and the payload itself where it is small."""
+
+    transform_id: str
+    info: Any
+    inline: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """An element that a splittable DoFn left for later: encoded for the input `transform_id`, due after `delay_s`."""
+
+    transform_id: str
+    element: bytes
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """How far a bundle that stopped early came: the input's index, and where to go on in it."""
+
+    index: int
+    position: int = 0
+    partition: int = -1
+    after_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception in user code, or a lost object where `lost` is true."""
+
+    stage: str
+    error: str
+    traceback: str
+    preview: str
+    pickled: bytes | None
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BundleResult:
+    """What a bundle tells the driver; large outputs are separate objects in the order of `written`."""
+
+    bundle: str
+    written: tuple[Written, ...] = ()
+    residuals: tuple[Residual, ...] = ()
+    unread: Unread | None = None
+    responses: tuple[bytes, ...] = ()
+    finalize: bool = False
+    elements: int = 0
+    seconds: float = 0.0
+    failure: Failure | None = None

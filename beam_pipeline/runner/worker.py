@@ -1,0 +1,92 @@
+"""The Ray actor that hosts Beam's SDK harness: it opens stages, runs bundles, merges runs and indexes side inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+
+from beam_pipeline.runner.blocks import Payload
+from beam_pipeline.runner.code_shipping import load_main_session
+from beam_pipeline.runner.harness import StageRunner
+from beam_pipeline.runner.shuffle_runs import merge_runs
+from beam_pipeline.runner.side_inputs import build_side_input_index
+from beam_pipeline.runner.tasks import BundleTask, StageSpec
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+class BundleWorker:
+    """One worker of a pool. Stages stay open, and models loaded, until their job closes."""
+
+    def __init__(self, main_session: bytes | None) -> None:
+        if main_session:
+            load_main_session(main_session)
+        self._specs: dict[tuple[str, str], StageSpec] = {}
+        self._open: dict[tuple[str, str], StageRunner] = {}
+
+    def pid(self) -> int:
+        """The process, so that the driver knows that it is up."""
+        return os.getpid()
+
+    def open(self, spec: StageSpec) -> None:
+        """Remember a stage; it is opened with its first bundle, where an error belongs to the user's code."""
+        self._specs[(spec.job, spec.plan.name)] = spec
+
+    def run(self, job: str, task: BundleTask, *arguments: Any) -> list[Any]:
+        """Run a bundle: the result, then one payload (or None) for each output of the stage."""
+        result, payloads = self._runner(job, task.stage).run(task, arguments)
+        return [result, *payloads]
+
+    def finalize(self, job: str, stage: str, bundle: str) -> None:
+        """Call back the bundle's finalizers, after its commit."""
+        self._runner(job, stage).finalize(bundle)
+
+    def merge(self, runs: Sequence[Any], partitions: int, block_bytes: int) -> Iterator[Any]:
+        """Merge sorted runs into one: its infos follow its blocks."""
+        infos = []
+        for block in merge_runs([[run] for run in runs], range(partitions), block_bytes, fetch=_fetch):
+            infos.append(block.info)
+            yield block
+        yield tuple(infos)
+
+    def index(self, job: str, stage: str, coder_id: str, access_urn: str, blocks: Sequence[Any]) -> Any:
+        """Make the index of a side input from all its blocks, given as refs or payloads."""
+        coder = self._runner(job, stage).context.coders[coder_id]
+        return build_side_input_index(_chunks(blocks), coder, access_urn)
+
+    def close_job(self, job: str) -> str | None:
+        """Tear down the job's stages; the text of the first exception that a teardown raised."""
+        failed: str | None = None
+        for place in [p for p in self._open if p[0] == job]:
+            try:
+                self._open.pop(place).close()
+            except Exception as error:  # the other stages must be torn down too
+                failed = failed or f"{type(error).__name__}: {error}"
+        self._specs = {p: s for p, s in self._specs.items() if p[0] != job}
+        return failed
+
+    def _runner(self, job: str, stage: str) -> StageRunner:
+        place = (job, stage)
+        if place not in self._open:
+            self._open[place] = StageRunner(self._specs[place], _fetch)
+        return self._open[place]
+
+
+def _fetch(item: Any) -> Any:
+    return ray.get(item) if isinstance(item, ray.ObjectRef) else item
+
+
+def _chunks(blocks: Sequence[Any]) -> Iterator[bytes]:
+    for block in blocks:
+        payload: Payload = _fetch(block)
+        for array in payload:
+            yield array.tobytes()
