@@ -51,9 +51,7 @@ def write_images(folder: Path, count: int) -> None:
 
 def decode(encoded: bytes) -> Pixels:
     """A JPEG as (FEATURES,) means of POOL x POOL pixels, whole numbers."""
-    pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-    pooled = pixels.reshape(HEIGHT // POOL, POOL, WIDTH // POOL, POOL, 3).mean(axis=(1, 3), dtype=np.float32)
-    return pooled.astype(np.uint8).ravel()
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB").reduce(POOL)).ravel()
 
 
 def decode_file(path: str) -> tuple[str, Pixels]:
@@ -135,16 +133,40 @@ def decode_batch(batch: dict[str, Any]) -> dict[str, Any]:
     return {"name": names, "pixels": np.stack([decode(encoded) for encoded in batch["bytes"]])}
 
 
-def run_ray_data(source: str, target: str, decodes: bool, actors: int, cpus: float) -> Outcome:
-    """read_binary_files, map_batches, map_batches with an actor class, write_parquet; `cpus` are an actor's."""
+@dataclass(frozen=True)
+class Way:
+    """A setting of Ray Data: read tasks' cores and blocks, actors and their cores, and where images are decoded."""
+
+    read_cpus: float
+    blocks: int | None
+    actors: int
+    actor_cpus: float
+    actors_decode: bool
+
+    def __str__(self) -> str:
+        place = "in the actors" if self.actors_decode else "in the read tasks"
+        blocks = self.blocks or "default"
+        return (
+            f"decode {place}, {self.actors} actors of {self.actor_cpus} cpus, {blocks} blocks of {self.read_cpus} cpus"
+        )
+
+
+WAYS = (Way(1, None, 1, 1, False), Way(0.75, 16, 1, 0.5, False), Way(0.5, 16, THREADS, 0.25, True))
+
+
+def run_ray_data(source: str, target: str, way: Way) -> Outcome:
+    """read_binary_files, map_batches, map_batches with an actor class, write_parquet."""
     import ray
 
     started = time.perf_counter()
-    images = ray.data.read_binary_files(source, include_paths=True)
-    if not decodes:
-        images = images.map_batches(decode_batch, batch_size=BATCH)
-    actor_arguments = {"fn_constructor_args": (decodes,), "concurrency": actors, "num_cpus": cpus}
-    images.map_batches(Infer, batch_size=BATCH, **actor_arguments).write_parquet(target)
+    images = ray.data.read_binary_files(
+        source, include_paths=True, num_cpus=way.read_cpus, override_num_blocks=way.blocks
+    )
+    if not way.actors_decode:
+        # without a batch size Ray Data fuses reading and decoding into one task
+        images = images.map_batches(decode_batch, batch_size=None, num_cpus=way.read_cpus)
+    actors = {"fn_constructor_args": (way.actors_decode,), "concurrency": way.actors, "num_cpus": way.actor_cpus}
+    images.map_batches(Infer, batch_size=BATCH, **actors).write_parquet(target)
     return read_back(target, Outcome(time.perf_counter() - started))
 
 
@@ -183,12 +205,7 @@ def inference(settings: Settings) -> Measured:
             folder.mkdir()
         write_images(source, count)
         megabytes = sum(path.stat().st_size for path in source.iterdir()) / 1e6
-        run = functools.partial(run_ray_data, str(source), str(rival))
-        ways = {
-            "map_batches(decode), 1 actor": functools.partial(run, False, 1, 1.0),
-            "map_batches(decode), 2 actors of num_cpus=0.5": functools.partial(run, False, THREADS, 0.5),
-            "2 actors of num_cpus=0.5 that decode and infer": functools.partial(run, True, THREADS, 0.5),
-        }
+        ways = {str(way): functools.partial(run_ray_data, str(source), str(rival), way) for way in WAYS}
         size = Row("inference: size", megabytes, "MB", f"{count} JPEG of {WIDTH} x {HEIGHT}, NumPy model, Parquet out")
         return against_ray_data(
             "inference",
