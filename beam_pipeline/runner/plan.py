@@ -16,7 +16,7 @@ from beam_pipeline.runner.beam_internals import (
     translations,
 )
 from beam_pipeline.runner.hints import ResourceRequest, request_of
-from beam_pipeline.runner.shuffle_write import SHUFFLE_WRITE_URN, shuffle_write_payload
+from beam_pipeline.runner.shuffle.write import SHUFFLE_WRITE_URN, shuffle_write_payload
 
 IMPULSE = "impulse"
 _RESHUFFLE = "ray:reshuffle:v1"

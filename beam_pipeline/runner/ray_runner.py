@@ -19,13 +19,13 @@ from beam_pipeline.runner.beam_internals import (
     validate_pipeline_graph,
 )
 from beam_pipeline.runner.checks import check_pipeline, check_sources
-from beam_pipeline.runner.cluster import use_session
-from beam_pipeline.runner.job import Job
+from beam_pipeline.runner.session.cluster import use_session
+from beam_pipeline.runner.driver.job import Job
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.plan import plan_stages
 from beam_pipeline.runner.progress import Progress
 from beam_pipeline.runner.result import RayPipelineResult
-from beam_pipeline.runner.scheduler import Scheduler
+from beam_pipeline.runner.driver.scheduler import Scheduler
 
 
 class RayRunner(PipelineRunner):  # type: ignore[misc]

@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 
-from beam_pipeline.runner.commit import Committer
-from beam_pipeline.runner.dispatch import Dispatcher
-from beam_pipeline.runner.graph import BlockSpan, ShufflePart, StageState, Work
-from beam_pipeline.runner.job import Job
-from beam_pipeline.runner.pools import Worker, WorkerPools
-from beam_pipeline.runner.recovery import Recovery
+from beam_pipeline.runner.driver.commit import Committer
+from beam_pipeline.runner.driver.dispatch import Dispatcher
+from beam_pipeline.runner.driver.graph import BlockSpan, ShufflePart, StageState, Work
+from beam_pipeline.runner.driver.job import Job
+from beam_pipeline.runner.driver.pools import Worker, WorkerPools
+from beam_pipeline.runner.driver.recovery import Recovery
 
 _LOGGER = logging.getLogger(__name__)
 _WAIT_S = 0.2

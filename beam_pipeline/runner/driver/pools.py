@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from beam_pipeline.runner.hints import ResourceRequest
-from beam_pipeline.runner.worker import THREAD_VARIABLES, BundleWorker
+from beam_pipeline.runner.worker.bundle_worker import THREAD_VARIABLES, BundleWorker
 
 _LOGGER = logging.getLogger(__name__)
 _CLOSE_S = 30.0

@@ -21,7 +21,7 @@ from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config
 from ray.job_config import JobConfig
 
-from beam_pipeline.runner.session_folder import SessionFolder
+from beam_pipeline.runner.session.session_folder import SessionFolder
 
 RAY_VERSION = "2.60.0"
 _LOOPBACK = "127.0.0.1"

@@ -9,8 +9,8 @@ from typing import Any
 import ray
 
 from beam_pipeline.runner.blocks import Span, after
-from beam_pipeline.runner.graph import Block, BlockSpan, ShufflePart, Work
-from beam_pipeline.runner.job import Job, spans_of
+from beam_pipeline.runner.driver.graph import Block, BlockSpan, ShufflePart, Work
+from beam_pipeline.runner.driver.job import Job, spans_of
 from beam_pipeline.runner.tasks import BundleResult, EncodedInput, Unread
 
 

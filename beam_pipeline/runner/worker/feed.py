@@ -9,10 +9,10 @@ from typing import Any
 
 from beam_pipeline.runner.beam_internals import PipelineContext, beam_fn_api_pb2, coder_impl
 from beam_pipeline.runner.blocks import pieces
-from beam_pipeline.runner.channel import BundleChannel
+from beam_pipeline.runner.worker.channel import BundleChannel
 from beam_pipeline.runner.plan import StageInput, StagePlan
-from beam_pipeline.runner.shuffle_read import ShuffleReader
-from beam_pipeline.runner.state import BundleState
+from beam_pipeline.runner.shuffle.read import ShuffleReader
+from beam_pipeline.runner.worker.state import BundleState
 from beam_pipeline.runner.tasks import BundleTask, EncodedInput, ShuffledInput, StreamInput, TaskInput, Unread
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from beam_pipeline.runner.beam_internals import beam_fn_api_pb2, data_plane
 from beam_pipeline.runner.blocks import BlockBuffer
-from beam_pipeline.runner.shuffle_write import RunBuffer
+from beam_pipeline.runner.shuffle.write import RunBuffer
 
 TimerFamily = tuple[str, str]
 

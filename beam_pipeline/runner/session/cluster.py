@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_pipeline.runner.code_shipping import ShippedCode, ship_code
+from beam_pipeline.runner.session.code_shipping import ShippedCode, ship_code
 from beam_pipeline.runner.options import RunnerConfig, cpu_count
 
 if TYPE_CHECKING:
-    from beam_pipeline.runner.pools import WorkerPools
+    from beam_pipeline.runner.driver.pools import WorkerPools
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class RaySession:
     @contextlib.contextmanager
     def lend_pools(self, config: RunnerConfig, code: ShippedCode) -> Iterator[WorkerPools]:
         """Worker pools for one run, warm from an earlier run of the same code and bounds where there was one."""
-        from beam_pipeline.runner.pools import WorkerPools
+        from beam_pipeline.runner.driver.pools import WorkerPools
 
         self.wait()
         config = self.resolve(config)
@@ -157,7 +157,7 @@ class RaySession:
         if ray.is_initialized():
             return
         if self.config.address is None:
-            from beam_pipeline.runner.local_ray import LocalRay
+            from beam_pipeline.runner.session.local_ray import LocalRay
 
             node = LocalRay(_cpus(self.config), self.config.object_store_bytes, self.config.spill_dir)
             undo.callback(node.close)

@@ -9,9 +9,9 @@ from typing import Any
 import ray
 
 from beam_pipeline.runner.errors import PipelineFailed
-from beam_pipeline.runner.graph import Block, Work
-from beam_pipeline.runner.job import Job
-from beam_pipeline.runner.pools import Worker, WorkerPools
+from beam_pipeline.runner.driver.graph import Block, Work
+from beam_pipeline.runner.driver.job import Job
+from beam_pipeline.runner.driver.pools import Worker, WorkerPools
 from beam_pipeline.runner.tasks import BundleResult
 
 _LOGGER = logging.getLogger(__name__)

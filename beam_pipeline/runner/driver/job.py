@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_pipeline.runner.beam_internals import ENCODED_IMPULSE_VALUE
-from beam_pipeline.runner.graph import Block, BlockSpan, Shuffle, StageState, Work
+from beam_pipeline.runner.driver.graph import Block, BlockSpan, Shuffle, StageState, Work
 from beam_pipeline.runner.metrics import CommittedMetrics
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.plan import IMPULSE, StagePlan

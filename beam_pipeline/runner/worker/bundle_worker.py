@@ -9,10 +9,10 @@ from typing import Any
 import ray
 
 from beam_pipeline.runner.blocks import Payload
-from beam_pipeline.runner.code_shipping import load_main_session
-from beam_pipeline.runner.harness import StageRunner
-from beam_pipeline.runner.shuffle_runs import merge_runs
-from beam_pipeline.runner.side_inputs import build_side_input_index
+from beam_pipeline.runner.session.code_shipping import load_main_session
+from beam_pipeline.runner.worker.harness import StageRunner
+from beam_pipeline.runner.shuffle.runs import merge_runs
+from beam_pipeline.runner.worker.side_inputs import build_side_input_index
 from beam_pipeline.runner.tasks import BundleTask, StageSpec
 
 THREAD_VARIABLES = (
@@ -41,10 +41,10 @@ class BundleWorker:
         """Remember a stage; it is opened with its first bundle, where an error belongs to the user's code."""
         self._specs[(spec.job, spec.plan.name)] = spec
 
-    def run(self, job: str, task: BundleTask, *arguments: Any) -> list[Any]:
-        """Run a bundle: the result, then one payload (or None) for each output of the stage."""
+    def run(self, job: str, task: BundleTask, *arguments: Any) -> Any:
+        """Run a bundle: the result, then one payload (or None) for each output of the stage, each a return of its own."""
         result, payloads = self._runner(job, task.stage).run(task, arguments)
-        return [result, *payloads]
+        return [result, *payloads] if payloads else result
 
     def finalize(self, job: str, stage: str, bundle: str) -> None:
         """Call back the bundle's finalizers, after its commit."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from beam_pipeline.runner.errors import UnsupportedPipeline
-from beam_pipeline.runner.graph import Block, BlockSpan, ShufflePart, StageState, Work
-from beam_pipeline.runner.job import Job
-from beam_pipeline.runner.pools import Worker, WorkerPools
+from beam_pipeline.runner.driver.graph import Block, BlockSpan, ShufflePart, StageState, Work
+from beam_pipeline.runner.driver.job import Job
+from beam_pipeline.runner.driver.pools import Worker, WorkerPools
 from beam_pipeline.runner.tasks import BundleTask, EncodedInput, ShuffledInput, StageSpec, StreamInput, TaskInput
 
 _INLINE_BYTES = 64 << 10

@@ -15,13 +15,13 @@ from beam_pipeline.runner.beam_internals import (
     bundle_processor,
     common_urns,
 )
-from beam_pipeline.runner.channel import BundleChannel, ChannelFactory
-from beam_pipeline.runner.feed import Feed
+from beam_pipeline.runner.worker.channel import BundleChannel, ChannelFactory
+from beam_pipeline.runner.worker.feed import Feed
 from beam_pipeline.runner.plan import StagePlan
-from beam_pipeline.runner.side_inputs import SideInputReader
-from beam_pipeline.runner.state import BundleState
+from beam_pipeline.runner.worker.side_inputs import SideInputReader
+from beam_pipeline.runner.worker.state import BundleState
 from beam_pipeline.runner.tasks import BundleResult, BundleTask, Failure, Residual, StageSpec, Written
-from beam_pipeline.runner.timers import TimerQueue
+from beam_pipeline.runner.worker.timers import TimerQueue
 
 _CAPABILITIES = frozenset([common_urns.runner_protocols.MULTIMAP_KEYS_VALUES_SIDE_INPUT.urn])
 _PREVIEW_CHARS = 300
