@@ -25,12 +25,13 @@ from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.typed_yaml import ConfigError
 
 DONE, FAILED, BAD_USAGE, GATE_FAILED = 0, 1, 2, 3
-_OWN_FLAGS = ("--config", "--output", "--runner", "--fail_fast")
+_OWN_FLAGS = ("--config", "--output", "--runner", "--fail_fast", "--read_with")
 USAGE = (
     "usage: python -m beam_pipeline --config CONFIG.yaml --output DIR [--runner NAME] [--fail_fast] [any Beam option]\n"
     "  --config   YAML file that names sources, embodiments and stage parameters\n"
     "  --output   folder for episodes, transitions, ledger and summary (default: `output:` of the YAML)\n"
     "  --runner   DirectRunner (in process, default), another Beam runner, or a fully-qualified class\n"
+    "  --read_with  beam (in the pipeline, default) or ray_data (a Ray Data dataset, read before the pipeline runs)\n"
     "exit status: 0 done, 1 the run failed, 2 bad configuration or usage, 3 a gate failed, nothing published"
 )
 
@@ -75,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
     try:
-        result = pipeline.run(own.output, runner=runner, options=options, fail_fast=own.fail_fast)
+        result = pipeline.run(
+            own.output, runner=runner, options=options, fail_fast=own.fail_fast, read_with=own.read_with
+        )
     except OutputError as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE

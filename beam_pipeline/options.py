@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import Literal, get_args
 
 from apache_beam.options.pipeline_options import PipelineOptions
+
+ReadWith = Literal["beam", "ray_data"]
+"""What reads the recordings: the pipeline itself, or a Ray Data dataset that is executed before it runs."""
+DEFAULT_READ: ReadWith = "beam"
 
 
 class CurationOptions(PipelineOptions):
@@ -16,4 +21,10 @@ class CurationOptions(PipelineOptions):
         parser.add_argument("--output", help="folder that receives episodes, transitions, ledger and summary")
         parser.add_argument(
             "--fail_fast", action="store_true", help="raise the first error of a stage instead of quarantining"
+        )
+        parser.add_argument(
+            "--read_with",
+            choices=get_args(ReadWith),
+            default=DEFAULT_READ,
+            help="what reads the recordings: the pipeline itself, or Ray Data, with which it starts once all are read",
         )

@@ -14,6 +14,8 @@ from apache_beam.transforms.error_handling import CollectingErrorHandler
 from rich.console import Console
 
 from beam_pipeline.config import PipelineConfig
+from beam_pipeline.load_recordings import LoadRecordings
+from beam_pipeline.options import DEFAULT_READ, ReadWith
 from beam_pipeline.output_folder import MANIFESTS
 from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates, open_output, publish
@@ -26,7 +28,7 @@ from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import Decision, Evidence, Fingerprint, LedgerRow
 from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import WriteEvidence, WriteLedger, from_dead_letter, from_decision
-from transforms.loader import MultimodalLoader, read_images
+from transforms.loader import read_images
 from transforms.output_files import LEDGER, OUT, source_roots
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
@@ -71,11 +73,15 @@ class MultimodalPipeline:
         self._config = config
         self._console = console or Console(stderr=True, quiet=True)
 
-    def build(self, pipeline: beam.Pipeline, staging: Path, fail_fast: bool = False) -> None:
-        """Add the whole graph to a pipeline; its files go below `staging`, which every worker must share."""
+    def build(
+        self, pipeline: beam.Pipeline, staging: Path, fail_fast: bool = False, read_with: ReadWith = DEFAULT_READ
+    ) -> None:
+        """Add the whole graph to a pipeline; its files go below `staging`, which every worker must share.
+
+        With Ray Data the recordings are read here, before the pipeline runs.
+        """
         config, folder = self._config, str(staging)
         roots = source_roots(config.sources)
-        loader = MultimodalLoader(config.sources, config.embodiments, config.media, str(staging / PLAN))
         with CollectingErrorHandler() as dead:
 
             def guarded(stage: EpisodeStage) -> EpisodeStage:
@@ -83,7 +89,8 @@ class MultimodalPipeline:
 
             cut = (
                 pipeline
-                | "Load recordings" >> loader.with_error_handler(dead, fail_fast)
+                | "Load recordings"
+                >> LoadRecordings(config, read_with, str(staging / PLAN)).with_error_handler(dead, fail_fast)
                 | "Align in time" >> guarded(TemporalAlignmentStage(config.temporal_alignment))
                 | "Cut into episodes" >> guarded(EpisodeBoundaryDetector(config.episode_boundary))
             )
@@ -122,8 +129,9 @@ class MultimodalPipeline:
         runner: str = DEFAULT_RUNNER,
         options: PipelineOptions | None = None,
         fail_fast: bool = False,
+        read_with: ReadWith = DEFAULT_READ,
     ) -> RunResult:
-        """Curate into `output` (default: the configuration's own) and publish.
+        """Curate into `output` (default: the configuration's own) and publish; what reads changes no byte of it.
 
         Raises OutputError where the folder cannot be used, GatesFailed where a gate fails (nothing is published),
         and whatever the runner raises.
@@ -133,7 +141,9 @@ class MultimodalPipeline:
         _keep_apart(target, self._config)
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash) as held:
             with ProgressDisplay(self._console, *_progress(held.staging)):
-                report = PipelineExecutor(runner, options).run(lambda p: self.build(p, held.staging, fail_fast))
+                report = PipelineExecutor(runner, options).run(
+                    lambda p: self.build(p, held.staging, fail_fast, read_with)
+                )
             counts = read_counts(held.staging)
             outcomes = summarise(counts, [source.name for source in self._config.sources])
             failures = check_gates(self._config.gates, outcomes)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 
 import apache_beam as beam
 import xxhash
@@ -20,6 +21,9 @@ from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
 from transforms.sources import isaac_hdf5, lerobot, rlds, video
 from transforms.stage import EpisodeStage, Unreadable, contained
+
+if TYPE_CHECKING:
+    from transforms.ray_source import Dataset
 
 __all__ = ["FORMATS", "MultimodalLoader", "PlanRecordings", "ReadRecording", "detect", "expand", "plan", "read_images"]
 
@@ -189,6 +193,19 @@ class ReadRecording(EpisodeStage):
         return [canonicalise(recording, embodiment)]
 
 
+class LoaderConfig(Protocol):
+    """What a configuration says about its inputs; PipelineConfig does."""
+
+    @property
+    def sources(self) -> Sequence[Source]: ...
+
+    @property
+    def embodiments(self) -> Mapping[str, Embodiment]: ...
+
+    @property
+    def media(self) -> MediaParams: ...
+
+
 class MultimodalLoader(beam.PTransform):
     """Sources in, recordings out; each recording is planned, then read wherever a worker is free."""
 
@@ -212,6 +229,24 @@ class MultimodalLoader(beam.PTransform):
         self._handler = handler
         self._fail_fast = fail_fast
         return self
+
+    @classmethod
+    def ray_dataset(cls, config: LoaderConfig, plan_dir: str | None = None, fail_fast: bool = False) -> Dataset:
+        """The recordings of a configuration as a `ray.data.Dataset`, one row each, by `recording_rows.ROW_SCHEMA`.
+
+        What cannot be read is a row with `error` set; with `fail_fast` a reader's own failure is raised instead, by
+        whatever executes the dataset. Plans the sources in tasks of the Ray that is connected. Raises
+        ModuleNotFoundError where Ray Data is not installed.
+        """
+        try:
+            from transforms.ray_source import recording_dataset
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"a Ray dataset needs Ray Data ({error}); pip install 'demosift[ray]'",
+                name=error.name,
+            ) from error
+        reader = ReadRecording({source.name: source for source in config.sources}, config.embodiments, config.media)
+        return recording_dataset(config.sources, reader, plan_dir, fail_fast)
 
     def __getstate__(self) -> dict[str, object]:
         return {k: v for k, v in self.__dict__.items() if k != "_handler"}

@@ -82,8 +82,24 @@ def _letter(stage: str, element: Any, rule: str, detail: str, trace: str = "") -
     )
 
 
+def attempt(stage: EpisodeStage, element: Any, fail_fast: bool = False) -> list[Any] | DeadLetter:
+    """What a stage makes of an element, or the dead letter in its place; the one place that catches broadly.
+
+    With `fail_fast` a stage's own failure is raised; an unreadable input is a dead letter all the same.
+    """
+    try:
+        return list(stage.process_element(element))
+    except Unreadable as error:
+        return _letter(stage.name, element, error.problem.rule, error.problem.detail)
+    except Exception as error:
+        if fail_fast:
+            raise
+        detail = f"{type(error).__name__}: {error}"
+        return _letter(stage.name, element, "stage_failed", detail, traceback.format_exc())
+
+
 class _Guard(beam.DoFn):
-    """Runs a stage's `process_element`; the one place that catches broadly."""
+    """Runs a stage's `process_element` and counts."""
 
     def __init__(self, stage: EpisodeStage, quarantine: bool, fail_fast: bool) -> None:
         self._stage = stage
@@ -101,23 +117,14 @@ class _Guard(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         self._in.inc()
-        try:
+        if self._quarantine:
+            results = attempt(self._stage, element, self._fail_fast)
+            if isinstance(results, DeadLetter):
+                self._dead.inc()
+                yield beam.pvalue.TaggedOutput(DEAD, results)
+                return
+        else:
             results = list(self._stage.process_element(element))
-        except Unreadable as error:
-            if not self._quarantine:
-                raise
-            self._dead.inc()
-            letter = _letter(self._stage.name, element, error.problem.rule, error.problem.detail)
-            yield beam.pvalue.TaggedOutput(DEAD, letter)
-            return
-        except Exception as error:
-            if self._fail_fast or not self._quarantine:
-                raise
-            self._dead.inc()
-            detail = f"{type(error).__name__}: {error}"
-            letter = _letter(self._stage.name, element, "stage_failed", detail, traceback.format_exc())
-            yield beam.pvalue.TaggedOutput(DEAD, letter)
-            return
         self._out.inc(sum(not isinstance(result, beam.pvalue.TaggedOutput) for result in results))
         yield from results
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import apache_beam as beam
+from apache_beam import coders
 from apache_beam.coders import coder_impl
+from apache_beam.internal import pickler
+from apache_beam.metrics import cells, monitoring_infos
+from apache_beam.metrics.execution import MetricKey, MetricResult
 from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_fn_api_pb2, beam_runner_api_pb2, endpoints_pb2, metrics_pb2
+from apache_beam.runners import common
 from apache_beam.runners.common import ENCODED_IMPULSE_VALUE
 from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.runners.pipeline_utils import (
@@ -14,23 +19,27 @@ from apache_beam.runners.pipeline_utils import (
     merge_superset_dep_environments,
     validate_pipeline_graph,
 )
-from apache_beam.runners.portability import portable_metrics
 from apache_beam.runners.portability.fn_api_runner import translations
 from apache_beam.runners.worker import bundle_processor, data_plane, operations, sdk_worker, statecache
-from apache_beam.transforms import environments
-from apache_beam.utils import proto_utils
+from apache_beam.transforms import environments, trigger, window
+from apache_beam.utils import proto_utils, windowed_value
 
 BEAM_VERSION = "2.77.0"
 
 __all__ = [
     "BEAM_VERSION",
     "ENCODED_IMPULSE_VALUE",
+    "MetricKey",
+    "MetricResult",
     "PipelineContext",
     "beam_fn_api_pb2",
     "beam_runner_api_pb2",
     "bundle_processor",
+    "cells",
     "check_beam_version",
     "coder_impl",
+    "coders",
+    "common",
     "common_urns",
     "data_plane",
     "endpoints_pb2",
@@ -39,14 +48,18 @@ __all__ = [
     "merge_common_environments",
     "merge_superset_dep_environments",
     "metrics_pb2",
+    "monitoring_infos",
     "operations",
-    "portable_metrics",
+    "pickler",
     "proto_utils",
     "python_urns",
     "sdk_worker",
     "statecache",
     "translations",
+    "trigger",
     "validate_pipeline_graph",
+    "window",
+    "windowed_value",
 ]
 
 

@@ -24,13 +24,17 @@ class ExecutionReport:
 
 
 def resolve_runner(name: str) -> PipelineRunner:
-    """The runner of a Beam name or a fully-qualified class.
+    """The runner of a Beam name or a fully-qualified class; `RayRunner` is ours.
 
     `DirectRunner` means Beam's in-process FnApiRunner: Beam's own class of that name first looks for Prism, a
     binary that it downloads. Raises ValueError for a name that gives no runner.
     """
     if name.lower() in ("directrunner", "direct"):
         return FnApiRunner()
+    if name.lower() in ("rayrunner", "ray"):
+        from beam_pipeline.runner.ray_runner import RayRunner
+
+        return RayRunner()
     try:
         runner = create_runner(name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What surrounds a run: termination turned into an orderly end, and clean-up in reverse order whatever happens."""
+"""What surrounds runs: one Ray session for all of them, termination turned into an orderly end, clean-up whatever happens."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from beam_pipeline.runner.session.cluster import share_session
+
 _BEAM_LOGGER = "apache_beam.runners.common"
 
 
 class PipelineLifecycleManager:
-    """Context of one run.
+    """Context of one run or of several.
 
-    Inside it SIGTERM raises KeyboardInterrupt in the main thread, as Ctrl-C does, so that a scheduler's kill
+    Pipelines that RayRunner runs inside it share one Ray session and its warm workers; the first one opens it, the end of
+    the context drains the workers and ends what was started. Inside it SIGTERM raises KeyboardInterrupt in the main thread, as Ctrl-C does, so that a scheduler's kill
     cancels the pipeline, and Beam logs no traceback of it. What was there before is put back, also after an error.
     """
 
@@ -23,6 +26,7 @@ class PipelineLifecycleManager:
 
     def __enter__(self) -> PipelineLifecycleManager:
         self._stack.__enter__()
+        self._stack.enter_context(share_session())
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) is not signal.SIG_IGN:

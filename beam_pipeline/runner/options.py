@@ -13,6 +13,8 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from beam_pipeline.runner.progress import SHOWS, Show
+
 _MB = 1_000_000
 # Ray refuses to start a smaller store
 _OBJECT_STORE_MIN_MB = 80
@@ -80,6 +82,13 @@ class RayOptions(PipelineOptions):
             default=60,
             help="time without work after which a worker beyond the minimum ends, in seconds",
         )
+        parser.add_argument(
+            "--ray_progress",
+            choices=SHOWS,
+            default="auto",
+            help="how progress is shown: auto draws a table on a terminal and logs elsewhere, log always logs (at INFO, "
+            "a line per finished stage and a summary every 10 s), off leaves it to the program that runs the pipeline",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,7 @@ class RunnerConfig:
     max_system_failures: int
     shuffle_partitions: int
     worker_idle_seconds: float
+    progress: Show
 
     @classmethod
     def from_options(cls, options: PipelineOptions) -> RunnerConfig:
@@ -141,6 +151,7 @@ class RunnerConfig:
             max_system_failures=own.ray_max_system_failures,
             shuffle_partitions=own.ray_shuffle_partitions,
             worker_idle_seconds=own.ray_worker_idle_seconds,
+            progress=own.ray_progress,
         )
 
     def resolved(self, cluster_cpus: int) -> RunnerConfig:

@@ -16,17 +16,19 @@ from beam_pipeline.runner.beam_internals import (
     translations,
 )
 from beam_pipeline.runner.hints import ResourceRequest, request_of
+from beam_pipeline.runner.reshuffle import RESHUFFLE, expand_reshuffles, mark_reshuffles
 from beam_pipeline.runner.shuffle.write import SHUFFLE_WRITE_URN, shuffle_write_payload
 
 IMPULSE = "impulse"
-_RESHUFFLE = "ray:reshuffle:v1"
-_RESHUFFLES = (common_urns.composites.RESHUFFLE.urn,)
 _GROUP = "group:"
 
 
 @dataclass(frozen=True, slots=True)
 class StageInput:
-    """A main input: `kind` is impulse, stream, group (a GroupByKey) or keyed (a stateful stage's)."""
+    """A main input: `kind` is impulse, stream, group (a GroupByKey) or keyed (a stateful stage's).
+
+    A group has the coder of what is grouped, and its windowing where that is not Beam's default.
+    """
 
     transform_id: str
     buffer: str
@@ -80,7 +82,7 @@ def plan_stages(
     pipeline: beam_runner_api_pb2.Pipeline, partitions: int, drain: bool = False
 ) -> tuple[StagePlan, ...]:
     """The pipeline's stages in topological order; `partitions` is the number of key ranges of every shuffle."""
-    proto = _mark_reshuffles(copy.deepcopy(pipeline))
+    proto = mark_reshuffles(copy.deepcopy(pipeline))
     context, stages = translations.create_and_optimize_stages(
         proto,
         phases=[
@@ -91,7 +93,7 @@ def plan_stages(
             translations.lift_combiners,
             translations.expand_sdf,
             translations.expand_gbk,
-            _expand_reshuffles,
+            expand_reshuffles,
             translations.sink_flattens,
             translations.greedily_fuse,
             translations.read_to_impulse,
@@ -102,7 +104,7 @@ def plan_stages(
             translations.populate_data_channel_coders,
         ],
         known_runner_urns=frozenset(
-            [common_urns.primitives.FLATTEN.urn, common_urns.primitives.GROUP_BY_KEY.urn, _RESHUFFLE]
+            [common_urns.primitives.FLATTEN.urn, common_urns.primitives.GROUP_BY_KEY.urn, RESHUFFLE]
         ),
         use_state_iterables=True,
         is_drain=drain,
@@ -186,13 +188,14 @@ class _Planner:
         if buffer.startswith(_GROUP):
             grouping = self._components.transforms[buffer.removeprefix(_GROUP)]
             before = translations.only_element(grouping.inputs.values())
+            windowing_id = self._components.pcollections[before].windowing_strategy_id
             return StageInput(
                 transform.unique_name,
                 buffer,
                 "group",
                 coder_id,
                 self._context.data_channel_coders[before],
-                self._components.pcollections[before].windowing_strategy_id,
+                "" if is_trivial(self._components.windowing_strategies[windowing_id]) else windowing_id,
             )
         kind = "keyed" if stateful else "stream"
         return StageInput(transform.unique_name, buffer, kind, coder_id)
@@ -205,17 +208,13 @@ class _Planner:
         if buffer.startswith(_GROUP):
             windowing = self._components.windowing_strategies[self._components.pcollections[pcoll].windowing_strategy_id]
             transform.spec.urn = SHUFFLE_WRITE_URN
-            transform.spec.payload = shuffle_write_payload(
-                coder_id=coder_id, mode="group", trivial_windowing=_is_trivial(windowing), partitions=self._partitions
-            )
+            transform.spec.payload = shuffle_write_payload(coder_id, "value" if is_trivial(windowing) else "windowed")
             return [StageOutput(transform.unique_name, buffer, "group")], []
         written, added = [], []
         if buffer in self._keyed:
             keyed = beam_runner_api_pb2.PTransform(unique_name=transform.unique_name + "/Keyed", inputs=transform.inputs)
             keyed.spec.urn = SHUFFLE_WRITE_URN
-            keyed.spec.payload = shuffle_write_payload(
-                coder_id=coder_id, mode="keyed", trivial_windowing=False, partitions=self._partitions
-            )
+            keyed.spec.payload = shuffle_write_payload(coder_id, "element")
             added.append(keyed)
             written.append(StageOutput(keyed.unique_name, buffer, "keyed"))
         _set_port(transform, coder_id)
@@ -257,55 +256,12 @@ def _set_port(transform: Any, coder_id: str) -> None:
     transform.spec.payload = beam_fn_api_pb2.RemoteGrpcPort(coder_id=coder_id).SerializeToString()
 
 
-def _is_trivial(windowing: Any) -> bool:
-    """Whether a windowing strategy is Beam's default: one global window, default trigger, no allowed lateness kept."""
+def is_trivial(windowing: Any) -> bool:
+    """Whether a windowing strategy is Beam's default: then a group is one element whose time is the window's end."""
     return (
-        windowing.window_fn.urn == common_urns.global_windows.urn and windowing.trigger.WhichOneof("trigger") == "default"
-    )
-
-
-def _mark_reshuffles(proto: Any) -> Any:
-    """Mark the reshuffles whose input and output have one coder and windowing, which is nearly all."""
-    pcollections = proto.components.pcollections
-    for transform in proto.components.transforms.values():
-        if transform.spec.urn in _RESHUFFLES and len(transform.inputs) == 1 and len(transform.outputs) == 1:
-            before = pcollections[next(iter(transform.inputs.values()))]
-            behind = pcollections[next(iter(transform.outputs.values()))]
-            if (before.coder_id, _window_coder(proto, before)) == (behind.coder_id, _window_coder(proto, behind)):
-                transform.spec.urn = _RESHUFFLE
-    return proto
-
-
-def _window_coder(proto: Any, pcollection: Any) -> str:
-    return str(proto.components.windowing_strategies[pcollection.windowing_strategy_id].window_coder_id)
-
-
-def _expand_reshuffles(stages: Iterable[Any], context: Any) -> Iterator[Any]:
-    """Make of every marked reshuffle a write and a read: the blocks are dealt out anew, no key is drawn."""
-    for stage in stages:
-        transform = stage.transforms[0]
-        if transform.spec.urn != _RESHUFFLE:
-            yield stage
-            continue
-        for pcoll in (*transform.inputs.values(), *transform.outputs.values()):
-            context.length_prefix_pcoll_coders(pcoll)
-        buffer = translations.create_buffer_id(stage.name)
-        write = translations.Stage(
-            f"{transform.unique_name}/Write",
-            [_io(f"{transform.unique_name}/Write", bundle_processor.DATA_OUTPUT_URN, buffer, inputs=transform.inputs)],
-            downstream_side_inputs=frozenset(),
-            must_follow=stage.must_follow,
-        )
-        yield write
-        yield translations.Stage(
-            f"{transform.unique_name}/Read",
-            [_io(f"{transform.unique_name}/Read", bundle_processor.DATA_INPUT_URN, buffer, outputs=transform.outputs)],
-            downstream_side_inputs=stage.downstream_side_inputs,
-            must_follow=frozenset([write]) | stage.must_follow,
-        )
-
-
-def _io(name: str, urn: str, buffer: bytes, **ports: Any) -> Any:
-    return beam_runner_api_pb2.PTransform(
-        unique_name=name, spec=beam_runner_api_pb2.FunctionSpec(urn=urn, payload=buffer), **ports
+        windowing.window_fn.urn == common_urns.global_windows.urn
+        and windowing.trigger.WhichOneof("trigger") == "default"
+        and windowing.accumulation_mode == beam_runner_api_pb2.AccumulationMode.DISCARDING
+        and windowing.output_time == beam_runner_api_pb2.OutputTime.END_OF_WINDOW
+        and not windowing.allowed_lateness
     )

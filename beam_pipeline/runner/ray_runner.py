@@ -63,7 +63,7 @@ class RayRunner(PipelineRunner):  # type: ignore[misc]
         check_pipeline(pipeline)
         merged = merge_common_environments(merge_superset_dep_environments(pipeline))
         plans = plan_stages(merged, config.shuffle_partitions, self._is_drain)
-        job = Job(plans, config, Progress())
+        job = Job(plans, config, Progress(config.progress))
 
         def run(cancelled: threading.Event) -> None:
             with use_session(config, options) as session:
@@ -73,8 +73,6 @@ class RayRunner(PipelineRunner):  # type: ignore[misc]
                 finally:
                     scheduler.close()
 
-        result = RayPipelineResult(run, job.metrics)
+        result = RayPipelineResult(run, job.metrics, job.progress)
         result.start()
         return result
-
-

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beam_pipeline.runner.blocks import Payload, Span
+from beam_pipeline.runner.shuffle.read import KeyRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,11 @@ class EncodedInput:
 
 @dataclass(frozen=True, slots=True)
 class ShuffledInput:
-    """Partitions `[first, last)` of a shuffle: per run stream its blocks in order, each a ref or a value.
-
-    The first partition is read after the key `resume_after`; the last one to the key `stop_after`, which is included.
-    """
+    """A range of keys of a shuffle: per run stream its blocks in order, each a ref or a value."""
 
     transform_id: str
-    first: int
-    last: int
+    keys: KeyRange
     streams: tuple[tuple[Any, ...], ...]
-    resume_after: bytes | None = None
-    stop_after: bytes | None = None
 
 
 TaskInput = StreamInput | EncodedInput | ShuffledInput

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -111,13 +112,11 @@ class Committer:
                 stage.defer(0.0, last.transform_id, element)
             taken[-1] = EncodedInput(last.transform_id, last.elements[: unread.position])
         elif isinstance(last, ShufflePart):
-            last.shuffle.parts.appendleft(
-                ShufflePart(last.shuffle, last.transform_id, unread.partition, last.last, unread.after_key)
-            )
-            resume = last.resume_after
-            taken[-1] = ShufflePart(
-                last.shuffle, last.transform_id, last.first, unread.partition + 1, resume, unread.after_key
-            )
+            keys, end = last.keys, unread.partition + 1
+            left_keys = replace(keys, first=unread.partition, after_key=unread.after_key)
+            last.shuffle.parts.appendleft(ShufflePart(last.shuffle, last.transform_id, left_keys))
+            done_keys = replace(keys, last=end, upto_key=unread.after_key)
+            taken[-1] = ShufflePart(last.shuffle, last.transform_id, done_keys)
         work.inputs = taken
 
     @staticmethod

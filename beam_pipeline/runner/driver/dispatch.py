@@ -68,7 +68,8 @@ class Dispatcher:
         self._job.running += 1
         stage.running += 1
         self._job.idle_rounds = 0
-        self._job.progress.bundle_started(stage.plan.name)
+        if work.kind == "bundle" and work.attempts == 1:
+            self._job.progress.bundle_started(stage.plan.name)
 
     def _task(self, work: Work) -> tuple[BundleTask, list[Any]]:
         config = self._job.config
@@ -79,14 +80,9 @@ class Dispatcher:
             if isinstance(item, BlockSpan):
                 inputs.append(_stream_input(item, arguments, places))
             elif isinstance(item, ShufflePart):
-                streams = tuple(
-                    tuple(_source(b) for b in run) for run in item.shuffle.streams(item.first, item.last)
-                )
-                inputs.append(
-                    ShuffledInput(
-                        item.transform_id, item.first, item.last, streams, item.resume_after, item.stop_after
-                    )
-                )
+                runs = item.shuffle.streams(item.keys.first, item.keys.last)
+                streams = tuple(tuple(_source(b) for b in run) for run in runs)
+                inputs.append(ShuffledInput(item.transform_id, item.keys, streams))
             else:
                 inputs.append(EncodedInput(item.transform_id, item.elements))
         task = BundleTask(

@@ -10,6 +10,7 @@ from typing import Any
 
 from beam_pipeline.runner.blocks import Span, take
 from beam_pipeline.runner.plan import SideInput, StagePlan
+from beam_pipeline.runner.shuffle.read import KeyRange
 from beam_pipeline.runner.tasks import EncodedInput
 
 _MAX_SPANS = 128
@@ -47,14 +48,11 @@ class BlockSpan:
 
 @dataclass(slots=True, eq=False)
 class ShufflePart:
-    """Partitions `[first, last)` of a shuffle, from after one key to after another where they are given."""
+    """A range of keys of a shuffle as input of a stage."""
 
     shuffle: Shuffle
     transform_id: str
-    first: int
-    last: int
-    resume_after: bytes | None = None
-    stop_after: bytes | None = None
+    keys: KeyRange
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +126,7 @@ class Shuffle:
         for partition, size in enumerate(sizes):
             filled += size
             if filled >= target or (partition == self.partitions - 1 and filled):
-                self.parts.append(ShufflePart(self, self.transform_id, first, partition + 1))
+                self.parts.append(ShufflePart(self, self.transform_id, KeyRange(first, partition + 1)))
                 first, filled = partition + 1, 0
 
 

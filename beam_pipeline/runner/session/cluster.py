@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_pipeline.runner.session.code_shipping import ShippedCode, ship_code
 from beam_pipeline.runner.options import RunnerConfig, cpu_count
+from beam_pipeline.runner.session.code_shipping import ShippedCode, ship_code
 
 if TYPE_CHECKING:
     from beam_pipeline.runner.driver.pools import WorkerPools
@@ -129,6 +129,11 @@ class RaySession:
                 else:
                     self._idle[key] = pools
 
+    def end_idle_workers(self) -> None:
+        """Drain the warm workers that no run uses: they would keep their CPUs from other work on this Ray."""
+        with self._lock:
+            self._close_idle()
+
     def close(self) -> None:
         """Drain the workers and end what the session started; a second call does nothing."""
         if not self._closing.is_set() and self._started.is_set() and self._error is None:
@@ -229,6 +234,25 @@ def share_session(session: RaySession | None = None) -> Iterator[None]:
         _scopes.remove(scope)
         if session is None and scope.session is not None:
             scope.session.close()
+
+
+@contextlib.contextmanager
+def ray_for_datasets(config: RunnerConfig) -> Iterator[None]:
+    """The session's Ray for work other than a pipeline's; what that leaves in the object store outlives the context.
+
+    Raises RuntimeError where it would not: no session is shared, and the caller has initialised no Ray either.
+    """
+    import ray
+
+    if not _scopes and not ray.is_initialized():
+        raise RuntimeError(
+            "no Ray outlives the execution of this dataset; build and run the pipeline within a "
+            "PipelineLifecycleManager, or call ray.init before"
+        )
+    with _session(config) as session:
+        session.wait()
+        session.end_idle_workers()
+        yield
 
 
 @contextlib.contextmanager

@@ -1,13 +1,32 @@
-"""Gets the user's code to workers whose environment lacks it."""
+"""Gets the user's code, and the runner's own, to workers whose environment lacks it: through Ray's runtime_env."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import functools
+import hashlib
+import json
+import pickle
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from apache_beam.options.pipeline_options import PipelineOptions
+import ray
+from ray._private.runtime_env import packaging as ray_packaging
+
+from beam_pipeline.runner.beam_internals import pickler
+from beam_pipeline.runner.session import worker_probe
+from beam_pipeline.runner.session.code_packing import PackedCode, pack_package
+
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
+_RUNNER = __name__.removesuffix(".session.code_shipping")
+# Ray drops an archive that no worker uses; while a run lives, a later worker may still want it
+_PIN_S = 600
+_PIN_AGAIN_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -23,10 +42,112 @@ class ShippedCode:
 
 
 @contextlib.contextmanager
-def ship_code(options: PipelineOptions) -> Iterator[ShippedCode]:
-    """Ship what the options name, through the cluster that is connected."""
-    yield ShippedCode()
+def ship_code(packed: PackedCode, joined: bool) -> Iterator[ShippedCode]:
+    """Upload packed code to the connected cluster, and keep it there until the context is left.
+
+    On a `joined` cluster the runner itself is shipped too where a worker that is asked has none or another, since
+    BundleWorker is pickled by reference; and Ray installs what is required on the nodes. On a Ray of our own the
+    workers' environment is this one, so that only what is missing here is installed.
+    """
+    archives = [packed.archive] if packed.archive else []
+    if joined and not packed.holds(_RUNNER) and _ask(worker_probe.package_digest, _RUNNER, {}) != _runner_digest():
+        archives.append(pack_package(_RUNNER))
+    with contextlib.ExitStack() as stack:
+        uris = [_upload(archive) for archive in archives]
+        runtime_env: dict[str, Any] = {}
+        if uris:
+            stack.enter_context(_pinned(uris))
+            runtime_env["py_modules"] = uris
+        install = _to_install(packed, joined, runtime_env)
+        if install:
+            runtime_env["pip"] = {"packages": install, "pip_check": False}
+        yield ShippedCode(runtime_env, packed.main_session, _key(runtime_env, packed.main_session))
 
 
 def load_main_session(session: bytes) -> None:
-    """Make the pickled main session this process's."""
+    """Make the pickled main session this process's, and its pickle library the one that unpickles DoFns."""
+    library, dump = pickle.loads(session)
+    pickler.set_library(library)
+    if dump is not None:
+        with tempfile.TemporaryDirectory(prefix="beam-ray-code-") as temp:
+            path = Path(temp, "main_session")
+            path.write_bytes(dump)
+            pickler.load_session(str(path))
+
+
+def explain_missing_module(error: BaseException) -> str | None:
+    """What to do where an error comes from a module that the worker lacks; None for other errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError):
+            return (
+                f"the worker's environment has no module {cause.name!r}; ship the pipeline's own modules with "
+                "--setup_file ./setup.py (or --extra_package), installed packages with --requirements_file, and "
+                "what the main script defines with --save_main_session"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _ask(question: Callable[[_Asked], _Answer], about: _Asked, runtime_env: Mapping[str, Any]) -> _Answer:
+    """Ask a worker of the cluster."""
+    ray.cloudpickle.register_pickle_by_value(worker_probe)
+    try:
+        answer = ray.remote(question).options(num_cpus=0, runtime_env=dict(runtime_env) or None).remote(about)
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(worker_probe)
+    found: _Answer = ray.get(answer)
+    return found
+
+
+def _to_install(packed: PackedCode, joined: bool, runtime_env: Mapping[str, Any]) -> list[str]:
+    if joined:
+        lacking = _ask(worker_probe.unmet, packed.declared, runtime_env) if packed.declared else []
+        return [*packed.requirements, *lacking]
+    lacking = worker_probe.unmet(packed.declared)
+    return [*packed.requirements, *lacking] if lacking or worker_probe.unmet(packed.requirements) else []
+
+
+@functools.cache
+def _runner_digest() -> str | None:
+    return worker_probe.package_digest(_RUNNER)
+
+
+def _upload(archive: bytes) -> str:
+    uri = f"gcs://{ray_packaging.RAY_PKG_PREFIX}{hashlib.sha256(archive).hexdigest()[:32]}.zip"
+    limit = ray_packaging.GCS_STORAGE_MAX_SIZE
+    if len(archive) > limit:
+        raise ValueError(
+            f"the packed code has {len(archive) / 1e6:.0f} MB and Ray ships at most {limit / 1e6:.0f} MB; "
+            "leave data out of the project's packages (--setup_file), or install it on the cluster's nodes"
+        )
+    # pinned first, or it might go between the question and the use
+    ray_packaging.pin_runtime_env_uri(uri, expiration_s=_PIN_S)
+    if not ray_packaging.package_exists(uri):
+        ray_packaging.upload_package_to_gcs(uri, archive)
+    return uri
+
+
+@contextlib.contextmanager
+def _pinned(uris: Sequence[str]) -> Iterator[None]:
+    done = threading.Event()
+
+    def pin() -> None:
+        while not done.wait(_PIN_AGAIN_S):
+            for uri in uris:
+                ray_packaging.pin_runtime_env_uri(uri, expiration_s=_PIN_S)
+
+    thread = threading.Thread(target=pin, name="ray-code-pins", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _key(runtime_env: Mapping[str, Any], main_session: bytes | None) -> str:
+    if not runtime_env and main_session is None:
+        return ""
+    text = json.dumps(runtime_env, sort_keys=True).encode()
+    return hashlib.sha256(text + b"\0" + (main_session or b"")).hexdigest()

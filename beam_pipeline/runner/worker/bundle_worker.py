@@ -10,6 +10,7 @@ import ray
 
 from beam_pipeline.runner.blocks import Payload
 from beam_pipeline.runner.session.code_shipping import load_main_session
+from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.harness import StageRunner
 from beam_pipeline.runner.shuffle.runs import merge_runs
 from beam_pipeline.runner.worker.side_inputs import build_side_input_index
@@ -67,10 +68,10 @@ class BundleWorker:
         """Tear down the job's stages; the text of the first exception that a teardown raised."""
         failed: str | None = None
         for place in [p for p in self._open if p[0] == job]:
-            try:
+            with Caught() as caught:  # the other stages must be torn down too
                 self._open.pop(place).close()
-            except Exception as error:  # the other stages must be torn down too
-                failed = failed or f"{type(error).__name__}: {error}"
+            if caught.error:
+                failed = failed or f"{type(caught.error).__name__}: {caught.error}"
         self._specs = {p: s for p, s in self._specs.items() if p[0] != job}
         return failed
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from beam_pipeline.runner.beam_internals import beam_fn_api_pb2, data_plane
 from beam_pipeline.runner.blocks import BlockBuffer
-from beam_pipeline.runner.shuffle.write import RunBuffer
-
-TimerFamily = tuple[str, str]
+from beam_pipeline.runner.shuffle.runs import RunBuffer
+from beam_pipeline.runner.worker.timers import TimerFamily, TimerQueue
 
 
 class RunStream:
@@ -23,29 +22,26 @@ class RunStream:
 
 
 class BundleChannel(data_plane.DataChannel):  # type: ignore[misc]
-    """One bundle's data; `start` begins a round, in which `feed` pushes the elements into the stage itself.
+    """One bundle's data: `feed` pushes the elements into the stage itself, then the timers fire that were set.
 
     Beam's processor asks the channel for elements and hands each to its operation. Here the operation is called from
-    within that request, which saves two copies of every block.
+    within that request, which saves two copies of every block. It asks for more only when the timers before have fired,
+    so the channel knows then what they have set and cleared, and all timers fire within the bundle.
     """
 
     def __init__(self, shuffled: Mapping[str, int]) -> None:
         """`shuffled`: partitions by transform id of the outputs that are shuffled."""
         self._shuffled = shuffled
         self._feed: Callable[[], None] = lambda: None
-        self._timers: Mapping[TimerFamily, bytes] = {}
+        self._timers: TimerQueue | None = None
+        self._written: dict[TimerFamily, list[bytes]] = {}
         self.blocks: dict[str, BlockBuffer] = {}
         self.runs: dict[str, RunBuffer] = {}
-        self.timers_out: dict[TimerFamily, list[bytes]] = {}
 
-    def begin(self) -> None:
-        """A new bundle: nothing written yet."""
-        self.blocks, self.runs, self.timers_out = {}, {}, {}
-
-    def start(self, feed: Callable[[], None], timers: Mapping[TimerFamily, bytes]) -> None:
-        """A new round of the same bundle."""
-        self._feed, self._timers = feed, timers
-        self.timers_out = {}
+    def begin(self, feed: Callable[[], None], timers: TimerQueue | None) -> None:
+        """A new bundle: nothing written yet. `timers`: None where the stage has none."""
+        self._feed, self._timers, self._written = feed, timers, {}
+        self.blocks, self.runs = {}, {}
 
     def nbytes_out(self) -> int:
         """Bytes written in this bundle so far."""
@@ -54,11 +50,17 @@ class BundleChannel(data_plane.DataChannel):  # type: ignore[misc]
     def input_elements(
         self, instruction_id: str, expected_inputs: Collection[Any], abort_callback: Callable[[], bool] | None = None
     ) -> Iterator[Any]:
-        for (transform_id, family), timers in self._timers.items():
-            yield beam_fn_api_pb2.Elements.Timers(
-                instruction_id=instruction_id, transform_id=transform_id, timer_family_id=family, timers=timers
-            )
         self._feed()
+        while self._timers:
+            written, self._written = self._written, {}
+            self._timers.add(written)
+            due = self._timers.next_round()
+            if due is None:
+                return
+            for (transform_id, family), timers in due.items():
+                yield beam_fn_api_pb2.Elements.Timers(
+                    instruction_id=instruction_id, transform_id=transform_id, timer_family_id=family, timers=timers
+                )
 
     def output_stream(self, instruction_id: str, transform_id: str) -> BlockBuffer | RunStream:
         if transform_id in self._shuffled:
@@ -70,13 +72,11 @@ class BundleChannel(data_plane.DataChannel):  # type: ignore[misc]
         return self.blocks[transform_id]
 
     def output_timer_stream(self, instruction_id: str, transform_id: str, timer_family_id: str) -> Any:
-        written = self.timers_out.setdefault((transform_id, timer_family_id), [])
-
         def take(data: bytes) -> None:
             if data:
-                written.append(data)
+                self._written.setdefault((transform_id, timer_family_id), []).append(data)
 
-        return data_plane.ClosableOutputStream.create(take, take, 0)
+        return data_plane.SizeBasedBufferingClosableOutputStream(take, take, size_flush_threshold=0)
 
     def close(self) -> None:
         self._feed = lambda: None

@@ -9,6 +9,7 @@ from typing import Any
 
 from beam_pipeline.runner.beam_internals import PipelineContext, beam_fn_api_pb2, coder_impl
 from beam_pipeline.runner.blocks import pieces
+from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.channel import BundleChannel
 from beam_pipeline.runner.plan import StageInput, StagePlan
 from beam_pipeline.runner.shuffle.read import ShuffleReader
@@ -75,15 +76,13 @@ class Feed:
         if self._current is None:
             return ""
         transform_id, piece, first = self._current
-        try:
-            wanted = self._processor.ops[transform_id].index - first
+        with Caught() as caught:  # a preview helps with another error and must not hide it
             coder = self._context.coders[self._inputs[transform_id].coder_id].get_impl()
             stream = coder_impl.create_InputStream(piece)
-            for _ in range(wanted):
+            for _ in range(self._processor.ops[transform_id].index - first):
                 coder.decode_from_stream(stream, True)
             return repr(coder.decode_from_stream(stream, True).value)
-        except Exception as error:  # a preview helps with another error and must not hide it
-            return f"(not shown: {type(error).__name__}: {error})"
+        return f"(not shown: {type(caught.error).__name__}: {caught.error})"
 
     def _push(self, item: TaskInput) -> Iterator[tuple[int, int, bytes | None]]:
         """Feed one input piece by piece; after each the place where a later bundle can go on."""
@@ -117,23 +116,16 @@ class Feed:
             yield end - len(piece) + stop, -1, None
 
     def _push_shuffled(self, op: Any, item: ShuffledInput) -> Iterator[tuple[int, int, bytes | None]]:
-        """Feed key by key; a place is only given when a key is complete."""
-        reader = ShuffleReader(self._inputs[item.transform_id], self._context, self._state, self._fetch)
-        for partition in range(item.first, item.last):
-            resume = item.resume_after if partition == item.first else None
-            stop = item.stop_after if partition == item.last - 1 else None
-            previous: bytes | None = None
-            for key, element in reader.elements(item.streams, partition, resume):
-                if stop is not None and key > stop:
-                    break
-                if previous is not None and key != previous:
-                    yield 0, partition, previous
-                    if self.unread:
-                        return
-                self._process(op, item.transform_id, element)
-                previous = key
-            if previous is not None:
-                yield 0, partition, previous
+        """Feed whole keys; a place is only given when a key is complete."""
+        reader = ShuffleReader(self._inputs[item.transform_id], self._context, self._state.provide, self._fetch)
+        for piece in reader.pieces(item.streams, item.keys):
+            if self._splittable:
+                for _ in self._one_by_one(op, item.transform_id, piece.data, 0):
+                    pass
+            else:
+                self._process(op, item.transform_id, piece.data)
+            if piece.key is not None:
+                yield 0, piece.partition, piece.key
 
     def _process(self, op: Any, transform_id: str, piece: bytes) -> None:
         self._current = (transform_id, piece, op.index + 1)

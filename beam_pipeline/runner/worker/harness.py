@@ -15,6 +15,7 @@ from beam_pipeline.runner.beam_internals import (
     bundle_processor,
     common_urns,
 )
+from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.channel import BundleChannel, ChannelFactory
 from beam_pipeline.runner.worker.feed import Feed
 from beam_pipeline.runner.plan import StagePlan
@@ -59,14 +60,15 @@ class StageRunner:
         started = time.perf_counter()
         feed: Feed | None = None
         seat: _Seat | None = None
-        try:
+        with Caught() as caught:  # the driver decides what becomes of it
             seat = self._seat()
             feed = Feed(task, arguments, seat.processor, seat.channel, seat.state, self._plan, self.context, self._fetch)
-            responses, residuals, finalize = self._rounds(task, seat, feed)
-        except Exception as error:  # user code may raise anything; the driver decides what becomes of it
+            responses, residuals, finalize = self._process(task, seat, feed)
+        if caught.error or seat is None or feed is None:
             preview = feed.preview() if feed else ""
             if seat:
                 _shut_down(seat)
+            error = caught.error or RuntimeError("the stage could not be opened")
             return self._failed(task, error, preview, time.perf_counter() - started), self._nothing()
         written, payloads = self._take(task, seat)
         if finalize:
@@ -102,10 +104,10 @@ class StageRunner:
         self._free, self._awaiting = [], {}
         errors = []
         for seat in seats:
-            try:
+            with Caught() as caught:  # the other seats must be torn down too
                 seat.processor.shutdown()
-            except Exception as error:  # the other seats must be torn down too
-                errors.append(error)
+            if caught.error:
+                errors.append(caught.error)
         if errors:
             raise errors[0]
 
@@ -117,33 +119,19 @@ class StageRunner:
         processor = bundle_processor.BundleProcessor(_CAPABILITIES, self._descriptor, state, ChannelFactory(channel))
         return _Seat(processor, channel, state)
 
-    def _rounds(self, task: BundleTask, seat: _Seat, feed: Feed) -> tuple[tuple[bytes, ...], tuple[Residual, ...], bool]:
-        """The data round, then rounds of timers until none is pending."""
-        seat.channel.begin()
+    def _process(self, task: BundleTask, seat: _Seat, feed: Feed) -> tuple[tuple[bytes, ...], tuple[Residual, ...], bool]:
+        """Feed the bundle's input and fire its timers: (metrics, residuals, whether to finalize)."""
+        timers = None
+        if self._plan.timers:
+            processing_time = [(t, family) for t, family, _, processing in self._plan.timers if processing]
+            timers = TimerQueue(self._timer_coders(), processing_time)
+        seat.channel.begin(feed.run, timers)
         seat.state.begin(task.bundle, self._side_inputs())
-        timers = TimerQueue(self._timer_coders()) if self._plan.timers else None
-        responses: list[bytes] = []
-        residuals: list[Residual] = []
-        finalize = False
-        due: dict[tuple[str, str], bytes] = {}
-        work = feed.run
-        while True:
-            seat.channel.start(work, due)
-            with seat.state.process_instruction_id(task.bundle, ()):
-                delayed, wants = seat.processor.process_bundle(task.bundle)
-            finalize = finalize or wants
-            residuals.extend(self._residual(application) for application in [*feed.split_off(), *delayed])
-            response = beam_fn_api_pb2.ProcessBundleResponse(monitoring_infos=seat.processor.monitoring_infos())
-            responses.append(response.SerializeToString())
-            if timers is None:
-                break
-            timers.add(seat.channel.timers_out)
-            pending = timers.next_round()
-            if pending is None:
-                break
-            due, work = dict(pending), _nothing_to_feed
-            seat.processor.reset()
-        return tuple(responses), tuple(residuals), finalize
+        with seat.state.process_instruction_id(task.bundle, ()):
+            delayed, finalize = seat.processor.process_bundle(task.bundle)
+        residuals = tuple(self._residual(application) for application in [*feed.split_off(), *delayed])
+        response = beam_fn_api_pb2.ProcessBundleResponse(monitoring_infos=seat.processor.monitoring_infos())
+        return (response.SerializeToString(),), residuals, finalize
 
     def _side_inputs(self) -> dict[tuple[str, str], SideInputReader]:
         for place, index in self._spec.side_inputs.items():
@@ -151,8 +139,10 @@ class StageRunner:
                 self._readers[place] = SideInputReader(self._fetch(index))
         return self._readers
 
-    def _timer_coders(self) -> dict[tuple[str, str], Any]:
-        return {(t, family): self.context.coders[coder].get_impl() for t, family, coder, _ in self._plan.timers}
+    def _timers(self) -> TimerQueue:
+        timers = self._plan.timers
+        coders = {(t, family): self.context.coders[coder].get_impl() for t, family, coder, _ in timers}
+        return TimerQueue(coders, [(t, family) for t, family, _, processing_time in timers if processing_time])
 
     def _residual(self, delayed: Any) -> Residual:
         application = delayed.application
@@ -188,7 +178,7 @@ class StageRunner:
         failure = Failure(
             stage=self._plan.label,
             error=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
+            traceback="".join(traceback.format_exception(error)),
             preview=preview[:_PREVIEW_CHARS],
             pickled=_pickled(error),
             lost=_is_lost(error),
@@ -196,24 +186,19 @@ class StageRunner:
         return BundleResult(bundle=task.bundle, failure=failure, seconds=seconds)
 
 
-def _nothing_to_feed() -> None:
-    """A timer round has no elements."""
-
-
 def _shut_down(seat: _Seat) -> None:
-    try:
+    with Caught() as caught:  # the failure that led here is the one to tell
         seat.processor.shutdown()
-    except Exception:  # the failure that led here is the one to tell
-        traceback.print_exc()
+    if caught.error:
+        traceback.print_exception(caught.error)
 
 
 def _pickled(error: Exception) -> bytes | None:
-    try:
+    with Caught():  # an exception class may refuse to be pickled in any way
         data = pickle.dumps(error)
         pickle.loads(data)
-    except Exception:  # an exception class may refuse to be pickled in any way
-        return None
-    return data
+        return data
+    return None
 
 
 def _is_lost(error: BaseException | None) -> bool:

@@ -1,0 +1,44 @@
+"""Questions about a worker's environment. They are pickled by value: the worker that answers may lack the runner."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def package_digest(name: str) -> str | None:
+    """Hash of a package's Python files here; None where it cannot be imported."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ImportError:
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    root = Path(next(iter(spec.submodule_search_locations)))
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def unmet(requirements: Sequence[str]) -> list[str]:
+    """The requirements that are not satisfied here; pip's options and what has no name count as unmet."""
+    from packaging.requirements import Requirement
+
+    lacking = []
+    for line in requirements:
+        try:
+            requirement = Requirement(line)
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            version = importlib.metadata.version(requirement.name)
+        except (ValueError, importlib.metadata.PackageNotFoundError):
+            lacking.append(line)
+            continue
+        if requirement.url or not requirement.specifier.contains(version, prereleases=True):
+            lacking.append(line)
+    return lacking

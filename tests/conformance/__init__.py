@@ -1,0 +1,1 @@
+"""Beam's own tests, which its wheel ships, run on any PipelineRunner class."""
