@@ -82,6 +82,7 @@ class MultimodalPipeline:
         """
         config, folder = self._config, str(staging)
         roots = source_roots(config.sources)
+        load = LoadRecordings(config, read_with, str(staging / PLAN))
         with CollectingErrorHandler() as dead:
 
             def guarded(stage: EpisodeStage) -> EpisodeStage:
@@ -89,8 +90,7 @@ class MultimodalPipeline:
 
             cut = (
                 pipeline
-                | "Load recordings"
-                >> LoadRecordings(config, read_with, str(staging / PLAN)).with_error_handler(dead, fail_fast)
+                | "Load recordings" >> load.with_error_handler(dead, fail_fast)
                 | "Align in time" >> guarded(TemporalAlignmentStage(config.temporal_alignment))
                 | "Cut into episodes" >> guarded(EpisodeBoundaryDetector(config.episode_boundary))
             )

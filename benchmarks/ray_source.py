@@ -3,9 +3,9 @@
     python -m benchmarks.ray_source [--megabytes 200] [--seconds 20] [--json FILE] [--check]
 
 One corpus of each kind, read by each side in turns (A B, B A) after a run that is not counted; each side lives in a
-process of its own with a Ray of two CPUs that stays up. The time is that of building and running a pipeline that loads all
-recordings and adds up their steps; the Ray Data read happens while it is built. Steps and recordings are compared with
-what was written. The bar: what `--read_with` defaults to takes no longer than the other.
+process of its own with a Ray of two CPUs that stays up. The time is that of building and running a pipeline that loads
+all recordings and adds up their steps; the Ray Data read happens while it is built. Steps and recordings are compared
+with what was written. The bar: what `--read_with` defaults to takes no longer than the other.
 """
 
 from __future__ import annotations

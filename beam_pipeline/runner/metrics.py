@@ -35,7 +35,7 @@ InfosByStage = Mapping[str, Sequence[metrics_pb2.MonitoringInfo]]
 class CommittedMetrics:
     """Totals per stage. One thread commits; any thread may ask while it does.
 
-    Every bundle is added as it comes, in about 2 us per monitoring info: a backlog would make the driver pause.
+    Every bundle is added as it comes, in a few microseconds per monitoring info: a backlog would make the driver pause.
     """
 
     def __init__(self) -> None:

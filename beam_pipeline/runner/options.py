@@ -86,8 +86,8 @@ class RayOptions(PipelineOptions):
             "--ray_progress",
             choices=SHOWS,
             default="auto",
-            help="how progress is shown: auto draws a table on a terminal and logs elsewhere, log always logs (at INFO, "
-            "a line per finished stage and a summary every 10 s), off leaves it to the program that runs the pipeline",
+            help="how progress is shown: auto draws a table on a terminal and logs elsewhere, log always logs (INFO: a "
+            "line per finished stage, a summary every 10 s), off leaves it to the program that runs the pipeline",
         )
 
 

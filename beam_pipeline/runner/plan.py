@@ -162,7 +162,7 @@ class _Planner:
                     transform.spec.urn == common_urns.sdf_components.PROCESS_SIZED_ELEMENTS_AND_RESTRICTIONS.urn
                 )
         stage.transforms.extend(extra)
-        environment = self._components.environments.get(stage.environment)
+        environment = self._components.environments.get(stage.environment or "")
         hints: Mapping[str, bytes] = dict(environment.resource_hints) if environment else {}
         name = f"s{index}"
         return StagePlan(

@@ -20,6 +20,7 @@ from beam_pipeline.runner.beam_internals import (
 )
 from beam_pipeline.runner.checks import check_pipeline, check_sources
 from beam_pipeline.runner.session.cluster import use_session
+from beam_pipeline.runner.session.code_packing import pack_code
 from beam_pipeline.runner.driver.job import Job
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.plan import plan_stages
@@ -28,7 +29,7 @@ from beam_pipeline.runner.result import RayPipelineResult
 from beam_pipeline.runner.driver.scheduler import Scheduler
 
 
-class RayRunner(PipelineRunner):  # type: ignore[misc]
+class RayRunner(PipelineRunner):
     """Runs batch pipelines on Ray: on this machine, or on a cluster with `--ray_address`.
 
     Options are those of RayOptions. Inside a PipelineLifecycleManager pipelines share one Ray session and its warm
@@ -53,7 +54,10 @@ class RayRunner(PipelineRunner):  # type: ignore[misc]
         check_sources(pipeline)
         pipeline.visit(group_by_key_input_visitor(not options.view_as(TypeOptions).allow_non_deterministic_key_coders))
         proto = pipeline.to_runner_api(default_environment=self.default_environment(options))
-        return self.run_portable_pipeline(proto, options)
+        result = self.run_portable_pipeline(proto, options)
+        # what its transforms hold, such as the blocks of a Ray dataset, is needed until the job is over
+        result.pipeline = pipeline
+        return result
 
     def run_portable_pipeline(
         self, pipeline: beam_runner_api_pb2.Pipeline, options: PipelineOptions
@@ -61,12 +65,13 @@ class RayRunner(PipelineRunner):  # type: ignore[misc]
         config = RunnerConfig.from_options(options)
         validate_pipeline_graph(pipeline)
         check_pipeline(pipeline)
+        packed = pack_code(options)
         merged = merge_common_environments(merge_superset_dep_environments(pipeline))
         plans = plan_stages(merged, config.shuffle_partitions, self._is_drain)
         job = Job(plans, config, Progress(config.progress))
 
         def run(cancelled: threading.Event) -> None:
-            with use_session(config, options) as session:
+            with use_session(config, packed) as session:
                 scheduler = Scheduler(job, session.pools(config))
                 try:
                     scheduler.run(cancelled)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from beam_pipeline.runner.beam_internals import metrics_pb2
@@ -30,6 +31,7 @@ class RayPipelineResult(PipelineResult):
         self, run: Callable[[threading.Event], None], metrics: CommittedMetrics, progress: Progress | None = None
     ) -> None:
         super().__init__(PipelineState.STARTING)
+        self.pipeline: Pipeline | None = None
         self._run = run
         self._committed = metrics
         self._progress = progress or Progress("off")
@@ -64,7 +66,7 @@ class RayPipelineResult(PipelineResult):
     def cancel(self) -> str:
         """Cancel the job, wait until its workers are closed and return the state; of an ended job nothing changes."""
         with self._lock:
-            if not self._finished.is_set():
+            if not PipelineState.is_terminal(self._state):
                 self._state = PipelineState.CANCELLING
                 self._cancelled.set()
         self._wait(None)
@@ -121,17 +123,15 @@ class RayPipelineResult(PipelineResult):
             elif error is None:
                 self._state = PipelineState.DONE
             else:
-                self._state = PipelineState.FAILED
                 self._failure = as_cause_type(error) if isinstance(error, PipelineFailed) else error
-            self._finished.set()
-        if self._state != PipelineState.CANCELLED:
-            return
-        if error is not None:
+                self._state = PipelineState.FAILED
+        if self._state == PipelineState.CANCELLED and error is not None:
             _LOGGER.warning("the job failed while it was cancelled", exc_info=error)
-        if not asked:
+        if self._state == PipelineState.CANCELLED and not asked:
             _LOGGER.warning(
                 "the program ended before its pipeline, which is cancelled; call wait_until_finish() on the result"
             )
+        self._finished.set()
 
 
 class _Cancelled(threading.Event):

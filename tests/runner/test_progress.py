@@ -117,7 +117,7 @@ def test_off_tells_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest
 _PROGRAM = """
 import logging, time
 from beam_pipeline.runner.progress import Progress
-logging.basicConfig(level=logging.INFO)
+logging.basicConfig(level=logging.INFO, force=True)
 with Progress("{show}") as first, Progress("{show}") as second:
     for progress, label in ((first, "First"), (second, "Second")):
         progress.stage_added("s1", label)

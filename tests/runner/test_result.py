@@ -158,17 +158,12 @@ def _program(end: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_program_that_ends_without_waiting_cancels_and_says_so() -> None:
-    out, told = _program("").communicate(timeout=60)
-    assert out == "running\nclosed\n"
-    assert "the program ended before its pipeline, which is cancelled; call wait_until_finish()" in told
-
-
-def test_a_program_that_breaks_cancels_too() -> None:
+def test_a_program_that_breaks_before_it_waits_cancels_and_says_so() -> None:
     program = _program("raise ValueError('broken')")
     out, told = program.communicate(timeout=60)
     assert out == "running\nclosed\n"
     assert "ValueError: broken" in told
+    assert "the program ended before its pipeline, which is cancelled; call wait_until_finish()" in told
     assert program.returncode == 1
 
 

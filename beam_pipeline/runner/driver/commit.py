@@ -31,6 +31,7 @@ class Committer:
         stage = work.stage
         for response in result.responses:
             self._job.metrics.commit(stage.plan.name, response)
+        stage.uncommitted -= 1
         stage.finished += 1
         stage.seconds += result.seconds
         bytes_out = sum(w.info.nbytes for w in result.written)

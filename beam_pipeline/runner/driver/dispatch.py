@@ -44,7 +44,6 @@ class Dispatcher:
         """Send the work; the worker opens the stage first where it has not."""
         stage = work.stage
         work.attempts += 1
-        self._open(stage, worker, ready=work.kind != "index")
         actor = worker.actor
         outputs: Any
         if work.kind == "merge":
@@ -56,10 +55,11 @@ class Dispatcher:
             side = work.side_input
             assert side is not None
             call = actor.index.remote(
-                self._job.id, stage.plan.name, side.coder_id, side.access_urn, [_source(b) for b in work.blocks]
+                stage.plan.descriptor, side.coder_id, side.access_urn, [_source(b) for b in work.blocks]
             )
             outputs = call
         else:
+            self._open(stage, worker)
             task, arguments = self._task(work)
             refs = actor.run.options(num_returns=1 + len(stage.plan.outputs)).remote(self._job.id, task, *arguments)
             refs = refs if isinstance(refs, list) else [refs]
@@ -96,11 +96,12 @@ class Dispatcher:
         )
         return task, arguments
 
-    def _open(self, stage: StageState, worker: Worker, ready: bool) -> None:
-        place = (self._job.id, stage.plan.name, ready)
+    def _open(self, stage: StageState, worker: Worker) -> None:
+        """Tell the worker of the stage before its first bundle there, when all side inputs are complete."""
+        place = (self._job.id, stage.plan.name)
         if place in worker.opened:
             return
-        sides = {key: _source(block) for key, block in stage.sides.items()} if ready else {}
+        sides = {key: _source(block) for key, block in stage.sides.items()}
         worker.actor.open.remote(StageSpec(self._job.id, stage.plan, sides))
         worker.opened.add(place)
 

@@ -145,6 +145,7 @@ class StageState:
     missing_sides: set[tuple[str, str]] = field(default_factory=set)
     sides: dict[tuple[str, str], Block] = field(default_factory=dict)
     running: int = 0
+    uncommitted: int = 0
     bundles: int = 0
     finished: int = 0
     seconds: float = 0.0
@@ -164,7 +165,7 @@ class StageState:
         """Whether nothing is left to do, now that its producers are done."""
         return not (
             self.producers
-            or self.running
+            or self.uncommitted
             or self.queue
             or self.encoded
             or self.missing_sides

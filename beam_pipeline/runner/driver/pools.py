@@ -23,7 +23,7 @@ class Worker:
 
     actor: Any
     request: ResourceRequest
-    opened: set[tuple[str, str, bool]] = field(default_factory=set)
+    opened: set[tuple[str, str]] = field(default_factory=set)
     running: dict[Any, Any] = field(default_factory=dict)
     starting: Any = None
     idle_since: float = field(default_factory=time.monotonic)
@@ -122,7 +122,7 @@ class WorkerPools:
     def drain(self, worker: Worker) -> None:
         """End an idle worker in order: teardown first, then its process."""
         self.drop(worker)
-        jobs = {job for job, _, _ in worker.opened}
+        jobs = {job for job, _ in worker.opened}
         try:
             ray.get([worker.actor.close_job.remote(job) for job in jobs], timeout=_CLOSE_S)
         except (ray.exceptions.RayError, TimeoutError) as error:

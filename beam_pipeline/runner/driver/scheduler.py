@@ -113,11 +113,13 @@ class Scheduler:
         parallel = max(1, self._pools.limit(stage.plan.request)) * (4 if stage.plan.splittable else 2)
         inputs = stage.next_inputs(now, parallel, self._job.config.bundle_bytes)
         stage.bundles += 1
+        stage.uncommitted += 1
         return Work("bundle", stage, f"{stage.plan.name}/{stage.bundles}", inputs)
 
     def _put_back(self, work: Work) -> None:
         if work.kind == "bundle" and not work.attempts:
             work.stage.bundles -= 1
+            work.stage.uncommitted -= 1
             for item in reversed(work.inputs):
                 if isinstance(item, BlockSpan):
                     work.stage.push(item, front=True)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from apache_beam.options.pipeline_options import PipelineOptions
-
 from beam_pipeline.runner.options import RunnerConfig, cpu_count
+from beam_pipeline.runner.session.code_packing import PackedCode
 from beam_pipeline.runner.session.code_shipping import ShippedCode, ship_code
 
 if TYPE_CHECKING:
@@ -168,8 +167,9 @@ class RaySession:
             undo.callback(node.close)
             self._local = True
         else:
-            ray.init(self.config.address, log_to_driver=False, configure_logging=False)
-            undo.callback(ray.shutdown)
+            from beam_pipeline.runner.session.joined_ray import joined
+
+            undo.enter_context(joined(self.config.address))
         self._owner = True
 
 
@@ -256,12 +256,12 @@ def ray_for_datasets(config: RunnerConfig) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def use_session(config: RunnerConfig, options: PipelineOptions) -> Iterator[SessionOfRun]:
+def use_session(config: RunnerConfig, packed: PackedCode) -> Iterator[SessionOfRun]:
     """The shared session, or one of this run alone; with the run's code shipped to its workers."""
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(_session(config))
         session.wait()
-        code = stack.enter_context(ship_code(options))
+        code = stack.enter_context(ship_code(packed, joined=session.capacity is None))
         yield SessionOfRun(session, stack, code)
 
 

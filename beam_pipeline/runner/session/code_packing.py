@@ -56,7 +56,7 @@ class PackedCode:
 
 
 def pack_code(options: PipelineOptions) -> PackedCode:
-    """Pack what `--setup_file`, `--extra_package`, `--requirements_file`, `--save_main_session` and `--pickle_library` ask.
+    """Pack what Beam's options ask: setup_file, extra_package, requirements_file, save_main_session, pickle_library.
 
     A project is built again only when a file of it has changed. Raises ValueError for a file that is missing or cannot
     be shipped, and RuntimeError where the project cannot be built.

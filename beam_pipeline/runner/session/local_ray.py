@@ -11,16 +11,15 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ray
 from ray._private import node as ray_node
 from ray._private import parameter
 from ray._private import worker as ray_worker
-from ray._raylet import AuthenticationTokenLoader, Config
 from ray.job_config import JobConfig
 
+from beam_pipeline.runner.session.environment import environment
 from beam_pipeline.runner.session.session_folder import SessionFolder
 
 RAY_VERSION = "2.60.0"
@@ -74,7 +73,7 @@ class LocalRay:
             undo.callback(folder.remove)
             spill_folder = SessionFolder(spill_dir)
             undo.callback(spill_folder.remove)
-            undo.enter_context(_environment(_session_variables(folder.path)))
+            undo.enter_context(environment(_session_variables(folder.path)))
             undo.callback(ray.shutdown, wait_for_processes=True)
             node = _LocalNode(
                 parameter.RayParams(
@@ -115,28 +114,6 @@ def check_ray_version() -> None:
             f"Ray {ray.__version__} is installed but a local cluster is started as Ray {RAY_VERSION} does it; "
             f"install ray=={RAY_VERSION} or start Ray yourself (`ray start --head`) and give --ray_address=auto"
         )
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables while Ray runs, which Ray's C++ side reads only when told to."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    _reread_environment()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        _reread_environment()
-
-
-def _reread_environment() -> None:
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _session_variables(folder: Path) -> dict[str, str]:

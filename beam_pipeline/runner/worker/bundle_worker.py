@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from beam_pipeline.runner.beam_internals import PipelineContext, beam_fn_api_pb2
 from beam_pipeline.runner.blocks import Payload
 from beam_pipeline.runner.session.code_shipping import load_main_session
 from beam_pipeline.runner.worker.caught import Caught
@@ -59,10 +60,10 @@ class BundleWorker:
             yield block
         yield tuple(infos)
 
-    def index(self, job: str, stage: str, coder_id: str, access_urn: str, blocks: Sequence[Any]) -> Any:
-        """Make the index of a side input from all its blocks, given as refs or payloads."""
-        coder = self._runner(job, stage).context.coders[coder_id]
-        return build_side_input_index(_chunks(blocks), coder, access_urn)
+    def index(self, descriptor: bytes, coder_id: str, access_urn: str, blocks: Sequence[Any]) -> Any:
+        """Make the index of a side input from all its blocks, given as refs or payloads; `descriptor` has its coder."""
+        context = PipelineContext(beam_fn_api_pb2.ProcessBundleDescriptor.FromString(descriptor))
+        return build_side_input_index(_chunks(blocks), context.coders[coder_id], access_urn)
 
     def close_job(self, job: str) -> str | None:
         """Tear down the job's stages; the text of the first exception that a teardown raised."""

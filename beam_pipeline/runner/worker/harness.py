@@ -15,6 +15,7 @@ from beam_pipeline.runner.beam_internals import (
     bundle_processor,
     common_urns,
 )
+from beam_pipeline.runner.session.code_shipping import explain_missing_module
 from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.channel import BundleChannel, ChannelFactory
 from beam_pipeline.runner.worker.feed import Feed
@@ -121,11 +122,7 @@ class StageRunner:
 
     def _process(self, task: BundleTask, seat: _Seat, feed: Feed) -> tuple[tuple[bytes, ...], tuple[Residual, ...], bool]:
         """Feed the bundle's input and fire its timers: (metrics, residuals, whether to finalize)."""
-        timers = None
-        if self._plan.timers:
-            processing_time = [(t, family) for t, family, _, processing in self._plan.timers if processing]
-            timers = TimerQueue(self._timer_coders(), processing_time)
-        seat.channel.begin(feed.run, timers)
+        seat.channel.begin(feed.run, self._timers() if self._plan.timers else None)
         seat.state.begin(task.bundle, self._side_inputs())
         with seat.state.process_instruction_id(task.bundle, ()):
             delayed, finalize = seat.processor.process_bundle(task.bundle)
@@ -177,7 +174,7 @@ class StageRunner:
     def _failed(self, task: BundleTask, error: Exception, preview: str, seconds: float) -> BundleResult:
         failure = Failure(
             stage=self._plan.label,
-            error=f"{type(error).__name__}: {error}",
+            error=f"{type(error).__name__}: {explain_missing_module(error) or error}",
             traceback="".join(traceback.format_exception(error)),
             preview=preview[:_PREVIEW_CHARS],
             pickled=_pickled(error),

@@ -136,7 +136,7 @@ def test_nothing_at_all_is_an_index_too() -> None:
 
 
 def test_another_access_pattern_is_refused() -> None:
-    with pytest.raises(ValueError, match="'beam:side_input:magic:v1'; known: .*iterable.*multimap"):
+    with pytest.raises(ValueError, match=r"'beam:side_input:magic:v1'; known: .*iterable.*multimap"):
         build_side_input_index([], GLOBAL_STRINGS, "beam:side_input:magic:v1")
 
 

@@ -88,9 +88,16 @@ def test_tags_windows_families_and_transforms_are_timers_of_their_own() -> None:
     fired = []
     while due := queue.next_round():
         fired.append(
-            {f[0]: [(float(t.fire_timestamp), t.dynamic_timer_tag) for t in INTERVALS.decode_all(e)] for f, e in due.items()}
+            {
+                f[0]: [(float(t.fire_timestamp), t.dynamic_timer_tag) for t in INTERVALS.decode_all(e)]
+                for f, e in due.items()
+            }
         )
-    assert fired == [{"other": [(3, "")], "transform": [(9, "")]}, {"transform": [(9, "tag")]}, {"transform": [(19, "")]}]
+    assert fired == [
+        {"other": [(3, "")], "transform": [(9, "")]},
+        {"transform": [(9, "tag")]},
+        {"transform": [(19, "")]},
+    ]
 
 
 def test_processing_time_comes_behind_event_time_and_is_not_waited_for() -> None:
@@ -107,7 +114,9 @@ def test_keys_that_cannot_be_hashed_are_told_by_their_encoding() -> None:
 
 
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from("xyz"), st.sampled_from(["", "t"]), st.sampled_from([A, B]), st.none() | st.integers(0, 9))
+    st.tuples(
+        st.sampled_from("xyz"), st.sampled_from(["", "t"]), st.sampled_from([A, B]), st.none() | st.integers(0, 9)
+    )
 )
 
 

@@ -1,0 +1,31 @@
+"""Environment variables that Ray's C++ side reads, which it does only when told to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+from ray._raylet import AuthenticationTokenLoader, Config
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for Ray while the context lasts, then put back what was there."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    _reread()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _reread()
+
+
+def _reread() -> None:
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
