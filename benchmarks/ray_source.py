@@ -14,27 +14,18 @@ import logging
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-
-from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
-from beam_pipeline.runner import resolve_runner
 from benchmarks import corpora
 from benchmarks.harness import Report, Row, finish, package_versions, parser
+from benchmarks.ray_source_arms import Inputs, Load
 from benchmarks.runner_lanes import (
-    NAMESPACE,
     RAY_RUNNER,
     Lane,
-    Outcome,
     Settings,
     Side,
-    Tally,
     median_ratio,
     quiet_session,
     side_row,
@@ -42,9 +33,7 @@ from benchmarks.runner_lanes import (
     told,
     workers,
 )
-from transforms.conventions import Embodiment, Source
-from transforms.episode import Recording
-from transforms.media import MediaParams
+from transforms.conventions import Source
 
 CAMERAS = ("image_0", "image_1")
 CORPORA: Mapping[str, Callable[[Path, float], corpora.Corpus]] = {
@@ -53,42 +42,6 @@ CORPORA: Mapping[str, Callable[[Path, float], corpora.Corpus]] = {
     "hdf5": lambda folder, size: corpora.write_isaac(folder, size, ()),
 }
 READS: Mapping[ReadWith, str] = {"beam": "Beam read", "ray_data": "Ray Data read"}
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the loader needs to know, of one corpus."""
-
-    sources: tuple[Source, ...]
-    embodiments: Mapping[str, Embodiment] = field(default_factory=dict)
-    media: MediaParams = field(default_factory=MediaParams)
-
-
-def steps_of(recording: Recording) -> int:
-    """Rows of a recording, all of its streams together."""
-    return sum(stream.num_rows for stream in recording.streams.values())
-
-
-@dataclass(frozen=True)
-class Load:
-    """One pipeline, built and run, that loads a corpus."""
-
-    inputs: Inputs
-    read_with: ReadWith
-    runner: str
-    flags: tuple[str, ...]
-
-    def __call__(self) -> Outcome:
-        started = time.perf_counter()
-        pipeline = beam.Pipeline(runner=resolve_runner(self.runner), options=PipelineOptions(list(self.flags)))
-        recordings = pipeline | "Load recordings" >> LoadRecordings(self.inputs, self.read_with)
-        steps = recordings | "Count steps" >> beam.Map(steps_of).with_output_types(int)
-        _ = steps | "Tally" >> beam.ParDo(Tally())
-        result = pipeline.run()
-        result.wait_until_finish()
-        seconds = time.perf_counter() - started
-        found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))
-        return Outcome(seconds, {c.key.metric.name: int(c.committed) for c in found["counters"]})
 
 
 def compare(name: str, corpus: corpora.Corpus, settings: Settings) -> list[Row]:

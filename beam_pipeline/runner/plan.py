@@ -21,6 +21,7 @@ from beam_pipeline.runner.shuffle.write import SHUFFLE_WRITE_URN, shuffle_write_
 
 IMPULSE = "impulse"
 _GROUP = "group:"
+_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class _Planner:
         name = f"s{index}"
         return StagePlan(
             name=name,
-            label=stage.name,
+            label=_label(stage),
             descriptor=self._descriptor(name, stage).SerializeToString(),
             inputs=tuple(inputs),
             outputs=tuple(outputs),
@@ -246,6 +247,14 @@ class _Planner:
         )
         descriptor.timer_api_service_descriptor.url = "in-process"
         return descriptor
+
+
+def _label(stage: Any) -> str:
+    """What the stage does, for people: the names of its transforms as their author gave them."""
+    edges = (bundle_processor.DATA_INPUT_URN, bundle_processor.DATA_OUTPUT_URN, SHUFFLE_WRITE_URN)
+    names = [t.unique_name for t in stage.transforms if t.spec.urn not in edges]
+    names = names or [t.unique_name for t in stage.transforms]
+    return " + ".join(names if len(names) <= _NAMES else [*names[: _NAMES - 1], "...", names[-1]])
 
 
 def _payload(transform: Any) -> str:

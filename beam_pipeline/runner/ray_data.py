@@ -27,7 +27,8 @@ class ReadFromRayData(beam.PTransform):
     The dataset is executed when the transform is applied, whole: a pipeline that reads it starts when all its blocks
     lie in the object store, which spills what it cannot hold. They stay there as long as the pipeline object or the
     result of its run, so that a bundle that is repeated reads the same rows. `dataset` may also be a function that
-    makes one; it is called once Ray is connected, as the pipeline's options say.
+    makes one; it is called once Ray is connected, as the pipeline's options say. To execute datasets elsewhere in a
+    session, enter `ray_for_datasets` first, lest they wait for the CPUs of warm workers.
 
     Runs on RayRunner, within the session that executed the dataset, and on runners whose workers are threads of this
     process. Raises RuntimeError where no Ray would outlive the execution.

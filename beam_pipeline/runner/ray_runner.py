@@ -19,14 +19,15 @@ from beam_pipeline.runner.beam_internals import (
     validate_pipeline_graph,
 )
 from beam_pipeline.runner.checks import check_pipeline, check_sources
-from beam_pipeline.runner.session.cluster import use_session
-from beam_pipeline.runner.session.code_packing import pack_code
 from beam_pipeline.runner.driver.job import Job
+from beam_pipeline.runner.driver.scheduler import Scheduler
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.plan import plan_stages
 from beam_pipeline.runner.progress import Progress
 from beam_pipeline.runner.result import RayPipelineResult
-from beam_pipeline.runner.driver.scheduler import Scheduler
+from beam_pipeline.runner.session.cluster import use_session
+from beam_pipeline.runner.session.code_packing import PackedCode, pack_code
+from beam_pipeline.runner.session.ray_client import CLIENT, follow_on_cluster
 
 
 class RayRunner(PipelineRunner):
@@ -66,6 +67,16 @@ class RayRunner(PipelineRunner):
         validate_pipeline_graph(pipeline)
         check_pipeline(pipeline)
         packed = pack_code(options)
+        if config.address is not None and config.address.startswith(CLIENT):
+            result = follow_on_cluster(pipeline, config, packed, self._is_drain)
+            result.start()
+            return result
+        return self.start(pipeline, config, packed)
+
+    def start(
+        self, pipeline: beam_runner_api_pb2.Pipeline, config: RunnerConfig, packed: PackedCode
+    ) -> RayPipelineResult:
+        """Start a checked pipeline with this process as its driver."""
         merged = merge_common_environments(merge_superset_dep_environments(pipeline))
         plans = plan_stages(merged, config.shuffle_partitions, self._is_drain)
         job = Job(plans, config, Progress(config.progress))

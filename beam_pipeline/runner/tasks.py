@@ -93,14 +93,14 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception in user code, or a lost object where `lost` is true."""
+    """An exception in user code, or the loss of an input: `lost` is then the id of Ray's object in hex."""
 
     stage: str
     error: str
     traceback: str
     preview: str
     pickled: bytes | None
-    lost: bool = False
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +116,4 @@ class BundleResult:
     elements: int = 0
     seconds: float = 0.0
     failure: Failure | None = None
+    told: bytes | None = None

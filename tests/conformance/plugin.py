@@ -109,9 +109,7 @@ def _route_pipelines(force: bool) -> None:
 def _test_id(report: pytest.TestReport) -> str:
     """`package.module::Class::test`, which no installation folder is part of."""
     path, _, name = report.nodeid.partition("::")
-    parts = Path(path).with_suffix("").parts
-    first = next(i for i, part in enumerate(parts) if part in ("apache_beam", "conformance"))
-    return f"{'.'.join(parts[first:])}::{name}"
+    return f"{'.'.join(Path(path).with_suffix('').parts)}::{name}"
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

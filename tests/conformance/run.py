@@ -30,7 +30,11 @@ def run_suite(
     chosen = SUITES[suite]
     keywords = " and ".join(f"({part})" for part in (chosen.keyword, keyword) if part)
     command = [sys.executable, "-m", "pytest", "-c", str(Path(__file__).with_name("beam_tests.ini"))]
-    command += [f"--timeout={test_seconds}", f"--rootdir={ROOT}", "--continue-on-collection-errors"]
+    command += [
+        f"--timeout={test_seconds}",
+        f"--rootdir={_import_root(chosen.modules[0])}",
+        "--continue-on-collection-errors",
+    ]
     command += ["-m", chosen.marker] if chosen.marker else []
     command += ["-k", keywords] if keywords else []
     command += [str(_source_file(module)) for module in chosen.modules]
@@ -51,6 +55,11 @@ def run_suite(
             raise RuntimeError(f"pytest ended {code} after {len(lines)} tests of {suite}:\n{_tail(output)}")
     results = (Ended(**json.loads(line)) for line in lines)
     return Report(suite, runner, round(seconds, 1), tuple(sorted(results, key=lambda result: result.test)))
+
+
+def _import_root(module: str) -> Path:
+    """The folder that holds the module's top package; pytest names tests by their path from it."""
+    return _source_file(module.partition(".")[0]).parents[1]
 
 
 def _source_file(module: str) -> Path:

@@ -21,7 +21,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_pipeline.runner import PipelineLifecycleManager, RayRunner
+from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.ray_data import ReadFromRayData
+from beam_pipeline.runner.session.cluster import ray_for_datasets
 
 OPTIONS = ["--ray_workers_max=2", "--ray_object_store_mb=200"]
 ROWS = [{"id": i, "name": f"row {i}", "data": bytes([i % 256]) * 10, "parts": [i, None]} for i in range(500)]
@@ -58,16 +60,16 @@ def test_blocks_that_workers_made_are_read_by_other_workers() -> None:
     """Twice, so that the second dataset needs the CPUs of the first pipeline's warm workers."""
     for _ in range(2):
         with pipeline(RayRunner()) as p:
-            sizes = (
-                p | ReadFromRayData(lambda: computed(64, 500_000)) | beam.Map(lambda row: (row["id"], len(row["data"])))
-            )
+            rows = p | ReadFromRayData(lambda: computed(64, 500_000))
+            sizes = rows | beam.Map(lambda row: (row["id"], len(row["data"])))
             assert_that(sizes, equal_to([(i, 500_000) for i in range(64)]))
 
 
 def test_a_dataset_that_exists_is_read_too() -> None:
     with pipeline(RayRunner()) as first:
         _ = first | beam.Create([1])
-    dataset = computed(10, 10).materialize()
+    with ray_for_datasets(RunnerConfig.from_options(PipelineOptions(OPTIONS))):
+        dataset = computed(10, 10).materialize()
     with pipeline(RayRunner()) as p:
         assert_that(p | ReadFromRayData(dataset) | beam.Map(lambda row: row["id"]), equal_to(range(10)))
 
@@ -100,7 +102,7 @@ def _stored_bytes() -> float:
 
 def test_a_dataset_of_no_rows_gives_no_elements() -> None:
     with pipeline(RayRunner()) as p:
-        assert_that(p | ReadFromRayData(lambda: computed(10, 1).filter(lambda row: False)), equal_to([]))
+        assert_that(p | ReadFromRayData(lambda: computed(10, 1).filter(expr="id < 0")), equal_to([]))
 
 
 def test_a_runner_whose_workers_are_threads_reads_it_as_well() -> None:

@@ -112,8 +112,8 @@ class Dispatcher:
         idle = min((w for w in pool if len(w.running) < room), key=lambda w: len(w.running), default=None)
         if idle is not None and not idle.running:
             return idle
-        if self._growing(stage):
-            self._pools.grow(request)
+        while self._growing(stage) and self._pools.grow(request, self._job.needed()):
+            pass
         if idle is not None:
             return idle
         if stage.mean_seconds < _SHORT_S:
@@ -121,8 +121,9 @@ class Dispatcher:
         return None
 
     def _growing(self, stage: StageState) -> bool:
-        """Whether the pool should have one more worker: none is starting, and more waits than one bundle."""
-        return not any(w.starting is not None for w in self._pools.pool(stage.plan.request))
+        """Whether the pool should have one more worker: fewer are starting than bundles wait."""
+        starting = sum(w.starting is not None for w in self._pools.pool(stage.plan.request))
+        return starting < stage.backlog(self._pools.most)
 
 
 def _stream_input(item: BlockSpan, arguments: list[Any], places: dict[int, int]) -> StreamInput:

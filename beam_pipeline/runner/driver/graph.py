@@ -23,6 +23,7 @@ class Block:
     """One output of a piece of work: its payload is a Ray ref, the value where it is small, or None once dropped.
 
     `users` counts who still needs it; at zero the driver lets go of it, and only its origin could bring it back.
+    `consumed`: whether work that read some of it is committed, so that it may not change any more.
     """
 
     info: Any
@@ -30,6 +31,7 @@ class Block:
     origin: Work
     place: int
     users: int = 0
+    consumed: bool = False
 
     def release(self) -> None:
         self.users -= 1
@@ -57,7 +59,11 @@ class ShufflePart:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """Something that one worker does at a time: a bundle, a merge of runs, the index of a side input."""
+    """Something that one worker does at a time: a bundle, a merge of runs, the index of a side input.
+
+    `replaying`: committed, and done again to bring back its outputs; its inputs are held meanwhile. `outdated`: the
+    attempt that runs was given an input that has changed since, so that its result is not to be committed.
+    """
 
     kind: str
     stage: StageState
@@ -72,15 +78,21 @@ class Work:
     attempts: int = 0
     user_failures: int = 0
     system_failures: int = 0
-    waiting: int = 0
+    replaying: bool = False
+    outdated: bool = False
 
-    def input_blocks(self) -> Iterator[Block]:
+    def input_blocks(self) -> set[Block]:
+        """Every block that an attempt reads, the indexes of side inputs included."""
+        found = set(self.blocks)
         for item in self.inputs:
             if isinstance(item, BlockSpan):
-                yield item.block
+                found.add(item.block)
             elif isinstance(item, ShufflePart):
-                yield from item.shuffle.held()
-        yield from self.blocks
+                for run in item.shuffle.streams(item.keys.first, item.keys.last):
+                    found.update(run)
+        if self.kind == "bundle":
+            found.update(self.stage.sides.values())
+        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +106,7 @@ class Shuffle:
     merging: int = 0
     parts: deque[ShufflePart] = field(default_factory=deque)
     cut: bool = False
-    held_blocks: list[Block] = field(default_factory=list)
+    consumed: bool = False
 
     def held(self) -> Iterator[Block]:
         yield from self.fresh
@@ -186,6 +198,15 @@ class StageState:
         if self.queue or (self.encoded and self.encoded[0][0] <= now):
             return True
         return any(s.parts for s in self.shuffles.values())
+
+    def backlog(self, most: int) -> int:
+        """How many bundles could be formed now, counted up to `most`; at least 1, for work that is at hand already."""
+        waiting = len(self.encoded) + sum(len(s.parts) for s in self.shuffles.values())
+        for item in self.queue:
+            if waiting >= most:
+                break
+            waiting += len(item.span.cuts)
+        return max(1, min(waiting, most))
 
     def next_inputs(self, now: float, parallel: int, bundle_bytes: int) -> list[BlockSpan | EncodedInput | ShufflePart]:
         """The input of the next bundle; it is taken out of the queues."""

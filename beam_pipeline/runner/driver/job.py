@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_pipeline.runner.beam_internals import ENCODED_IMPULSE_VALUE
+from beam_pipeline.runner.blocks import Span
 from beam_pipeline.runner.driver.graph import Block, BlockSpan, Shuffle, StageState, Work
+from beam_pipeline.runner.hints import ResourceRequest
 from beam_pipeline.runner.metrics import CommittedMetrics
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.plan import IMPULSE, StagePlan
@@ -123,6 +125,10 @@ class Job:
         """How many side inputs are made of a buffer."""
         return self._side_readers.get(buffer, 0)
 
+    def needed(self) -> set[ResourceRequest]:
+        """The resource requests of the stages that are not done."""
+        return {stage.plan.request for stage in self.stages.values() if not stage.done}
+
     def throttled(self, stage: StageState) -> bool:
         """Whether an edge behind the stage holds as many bytes as it may while its reader could take them."""
         limit = self.config.edge_bytes
@@ -157,6 +163,4 @@ class Job:
 
 def spans_of(block: Block, transform_id: str) -> BlockSpan:
     """The whole block as input of a transform."""
-    from beam_pipeline.runner.blocks import Span
-
     return BlockSpan(block, transform_id, Span(0, block.info.nbytes, block.info.cuts))

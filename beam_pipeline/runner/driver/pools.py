@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from beam_pipeline.runner.hints import ResourceRequest
-from beam_pipeline.runner.worker.bundle_worker import THREAD_VARIABLES, BundleWorker
+from beam_pipeline.runner.worker.bundle_worker import BundleWorker
 
 _LOGGER = logging.getLogger(__name__)
 _CLOSE_S = 30.0
+_GIVE_WAY_IDLE_S = 1.0
 
 
 @dataclass(eq=False)
@@ -78,15 +79,14 @@ class WorkerPools:
                 most = min(most, int(self._capacity.get(name, 0) // need))
         return max(0, most)
 
-    def grow(self, request: ResourceRequest) -> Worker | None:
-        """Start one more worker; None where the pool has as many as it may, or must wait for a drained one's place."""
+    def grow(self, request: ResourceRequest, needed: Collection[ResourceRequest] = ()) -> Worker | None:
+        """Start one more worker; None where the pool has as many as it may, or no other pool gives way.
+
+        `needed`: the requests of stages that are not done, whose pools keep a worker at least.
+        """
         pool = self.pool(request)
-        if len(pool) >= self.limit(request) or not self._room(request):
+        if len(pool) >= self.limit(request) or not self._room(request, needed):
             return None
-        threads = {name: str(request.cpus) for name in THREAD_VARIABLES} if request.cpus > 1 else {}
-        runtime_env = dict(self._runtime_env)
-        if threads:
-            runtime_env["env_vars"] = {**runtime_env.get("env_vars", {}), **threads}
         needs = _resources(request)
         actor = (
             ray.remote(BundleWorker)
@@ -95,12 +95,12 @@ class WorkerPools:
                 num_gpus=needs.get("GPU", 0),
                 memory=request.min_ram_bytes or None,
                 accelerator_type=request.accelerator or None,
-                runtime_env=runtime_env or None,
+                runtime_env=self._runtime_env or None,
                 max_restarts=0,
                 max_task_retries=0,
                 max_concurrency=request.max_active_bundles,
             )
-            .remote(self._main_session)
+            .remote(self._main_session, request.cpus, logging.getLogger().getEffectiveLevel())
         )
         worker = Worker(actor, request, starting=actor.pid.remote())
         pool.append(worker)
@@ -142,20 +142,43 @@ class WorkerPools:
         for worker in self.all():
             self.drain(worker)
 
-    def _room(self, request: ResourceRequest) -> bool:
-        """Whether a fixed cluster has room for one more; an idle worker of another pool gives way."""
+    def _room(self, request: ResourceRequest, needed: Collection[ResourceRequest]) -> bool:
+        """Whether a fixed cluster has room for one more; idle workers of other pools give way where that makes room."""
         if self._capacity is None:
             return True
+        giving_way: list[Worker] = []
         for name, need in _resources(request).items():
-            used = sum(_resources(w.request).get(name, 0) for w in self.all())
-            for worker in [w for w in self.all() if w.request != request and not w.running and w.up()]:
-                if used + need <= self._capacity.get(name, 0):
+            room = self._capacity.get(name, 0)
+            used = sum(_resources(w.request).get(name, 0) for w in self.all() if w not in giving_way)
+            for worker in self._giving_way(request, needed):
+                if used + need <= room:
                     break
-                used -= _resources(worker.request).get(name, 0)
-                self.drain(worker)
-            if used + need > self._capacity.get(name, 0):
+                if worker not in giving_way:
+                    giving_way.append(worker)
+                    used -= _resources(worker.request).get(name, 0)
+            if used + need > room:
                 return False
+        for worker in giving_way:
+            self.drain(worker)
         return True
+
+    def _giving_way(self, request: ResourceRequest, needed: Collection[ResourceRequest]) -> list[Worker]:
+        """Idle workers that may end for a worker of `request`: those that nobody needs first.
+
+        A pool that is still needed gives its last worker only to one that has none, or two pools would take turns at
+        starting workers; and any other only after a while without work.
+        """
+        starved = not self.pool(request)
+        others = [w for w in self.all() if w.request != request and not w.running and w.up()]
+        unneeded = [w for w in others if w.request not in needed]
+        now = time.monotonic()
+        spare = [
+            w
+            for w in others
+            if w.request in needed
+            and (starved or (len(self.pool(w.request)) > 1 and now - w.idle_since > _GIVE_WAY_IDLE_S))
+        ]
+        return unneeded + spare
 
 
 def _resources(request: ResourceRequest) -> dict[str, float]:

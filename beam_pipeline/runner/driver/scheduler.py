@@ -16,6 +16,7 @@ from beam_pipeline.runner.driver.graph import BlockSpan, ShufflePart, StageState
 from beam_pipeline.runner.driver.job import Job
 from beam_pipeline.runner.driver.pools import Worker, WorkerPools
 from beam_pipeline.runner.driver.recovery import Recovery
+from beam_pipeline.runner.worker.relay import retell
 
 _LOGGER = logging.getLogger(__name__)
 _WAIT_S = 0.2
@@ -164,6 +165,8 @@ class Scheduler:
         except (ray.exceptions.ObjectLostError, ray.exceptions.RayTaskError) as error:
             self._recovery.task_broke(worker, work, error)
             return
+        if work.kind == "bundle":
+            retell(result.told)
         if work.kind == "bundle" and result.failure:
             self._recovery.bundle_failed(work, result)
         elif work.kind == "bundle":

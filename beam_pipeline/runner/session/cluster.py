@@ -117,6 +117,7 @@ class RaySession:
             pools = WorkerPools(
                 config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.capacity
             )
+        pools.warm()
         try:
             yield pools
         finally:

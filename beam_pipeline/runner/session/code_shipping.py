@@ -9,24 +9,25 @@ import json
 import pickle
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import ray
 from ray._private.runtime_env import packaging as ray_packaging
+from ray.util import client
 
 from beam_pipeline.runner.beam_internals import pickler
 from beam_pipeline.runner.session import worker_probe
 from beam_pipeline.runner.session.code_packing import PackedCode, pack_package
 
-_Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 _RUNNER = __name__.removesuffix(".session.code_shipping")
 # Ray drops an archive that no worker uses; while a run lives, a later worker may still want it
-_PIN_S = 600
-_PIN_AGAIN_S = 240.0
+_KEEP_S = 600
+_KEEP_AGAIN_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,15 @@ def ship_code(packed: PackedCode, joined: bool) -> Iterator[ShippedCode]:
     workers' environment is this one, so that only what is missing here is installed.
     """
     archives = [packed.archive] if packed.archive else []
-    if joined and not packed.holds(_RUNNER) and _ask(worker_probe.package_digest, _RUNNER, {}) != _runner_digest():
+    if joined and not packed.holds(_RUNNER) and _ask(worker_probe.package_digest, _RUNNER) != _runner_digest():
         archives.append(pack_package(_RUNNER))
     with contextlib.ExitStack() as stack:
-        uris = [_upload(archive) for archive in archives]
+        uris = {_uri(archive): archive for archive in archives}
         runtime_env: dict[str, Any] = {}
         if uris:
-            stack.enter_context(_pinned(uris))
-            runtime_env["py_modules"] = uris
+            stack.enter_context(_kept(uris))
+            # what workers would inherit from this process or its Ray is replaced by what they are given
+            runtime_env["py_modules"] = list(dict.fromkeys([*uris, *_inherited_modules()]))
         install = _to_install(packed, joined, runtime_env)
         if install:
             runtime_env["pip"] = {"packages": install, "pip_check": False}
@@ -89,20 +91,27 @@ def explain_missing_module(error: BaseException) -> str | None:
     return None
 
 
-def _ask(question: Callable[[_Asked], _Answer], about: _Asked, runtime_env: Mapping[str, Any]) -> _Answer:
-    """Ask a worker of the cluster."""
-    ray.cloudpickle.register_pickle_by_value(worker_probe)
+@contextlib.contextmanager
+def by_value(module: ModuleType) -> Iterator[None]:
+    """Within, what the module defines is pickled whole, for a process that cannot import it."""
+    ray.cloudpickle.register_pickle_by_value(module)
     try:
-        answer = ray.remote(question).options(num_cpus=0, runtime_env=dict(runtime_env) or None).remote(about)
+        yield
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(worker_probe)
+        ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+def _ask(question: Callable[..., _Answer], *about: Any, runtime_env: Mapping[str, Any] | None = None) -> _Answer:
+    """Let a worker of the cluster answer."""
+    with by_value(worker_probe):
+        answer = ray.remote(question).options(num_cpus=0, runtime_env=runtime_env).remote(*about)
     found: _Answer = ray.get(answer)
     return found
 
 
 def _to_install(packed: PackedCode, joined: bool, runtime_env: Mapping[str, Any]) -> list[str]:
     if joined:
-        lacking = _ask(worker_probe.unmet, packed.declared, runtime_env) if packed.declared else []
+        lacking = _ask(worker_probe.unmet, packed.declared, runtime_env=runtime_env or None) if packed.declared else []
         return [*packed.requirements, *lacking]
     lacking = worker_probe.unmet(packed.declared)
     return [*packed.requirements, *lacking] if lacking or worker_probe.unmet(packed.requirements) else []
@@ -113,31 +122,33 @@ def _runner_digest() -> str | None:
     return worker_probe.package_digest(_RUNNER)
 
 
-def _upload(archive: bytes) -> str:
-    uri = f"gcs://{ray_packaging.RAY_PKG_PREFIX}{hashlib.sha256(archive).hexdigest()[:32]}.zip"
+def _inherited_modules() -> list[str]:
+    return [] if client.ray.is_connected() else list(ray.get_runtime_context().runtime_env.get("py_modules") or ())
+
+
+def _uri(archive: bytes) -> str:
     limit = ray_packaging.GCS_STORAGE_MAX_SIZE
     if len(archive) > limit:
         raise ValueError(
             f"the packed code has {len(archive) / 1e6:.0f} MB and Ray ships at most {limit / 1e6:.0f} MB; "
             "leave data out of the project's packages (--setup_file), or install it on the cluster's nodes"
         )
-    # pinned first, or it might go between the question and the use
-    ray_packaging.pin_runtime_env_uri(uri, expiration_s=_PIN_S)
-    if not ray_packaging.package_exists(uri):
-        ray_packaging.upload_package_to_gcs(uri, archive)
-    return uri
+    return f"gcs://{ray_packaging.RAY_PKG_PREFIX}{hashlib.sha256(archive).hexdigest()[:32]}.zip"
 
 
 @contextlib.contextmanager
-def _pinned(uris: Sequence[str]) -> Iterator[None]:
+def _kept(archives: Mapping[str, bytes]) -> Iterator[None]:
+    """Keep archives on the cluster. A worker stores them: Ray client cannot."""
     done = threading.Event()
 
-    def pin() -> None:
-        while not done.wait(_PIN_AGAIN_S):
-            for uri in uris:
-                ray_packaging.pin_runtime_env_uri(uri, expiration_s=_PIN_S)
+    def keep() -> None:
+        while not done.wait(_KEEP_AGAIN_S):
+            # a cluster that is gone is noticed by the run itself
+            with contextlib.suppress(ray.exceptions.RayError, ConnectionError):
+                _ask(worker_probe.keep_archives, archives, _KEEP_S)
 
-    thread = threading.Thread(target=pin, name="ray-code-pins", daemon=True)
+    _ask(worker_probe.keep_archives, archives, _KEEP_S)
+    thread = threading.Thread(target=keep, name="ray-code-keeper", daemon=True)
     thread.start()
     try:
         yield

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import grpc
 import ray
 from ray._private import services
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from beam_pipeline.runner.session.environment import environment
 

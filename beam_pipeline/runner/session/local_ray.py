@@ -31,7 +31,7 @@ _PARENT_LIMIT = 29
 _SHORT_TEMP = Path("/tmp")
 
 
-class _LocalNode(ray_node.Node):  # type: ignore[misc]
+class _LocalNode(ray_node.Node):
     def start_head_processes(self) -> None:
         # from here on ray.shutdown, which Ray also calls at exit, ends whatever was started
         ray_worker._global_node = self

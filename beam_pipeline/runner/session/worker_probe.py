@@ -1,11 +1,11 @@
-"""Questions about a worker's environment. They are pickled by value: the worker that answers may lack the runner."""
+"""What a worker is asked before it has the runner, which is why these functions are pickled by value."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -23,6 +23,17 @@ def package_digest(name: str) -> str | None:
         digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def keep_archives(archives: Mapping[str, bytes], seconds: int) -> None:
+    """Store archives for Ray's runtime_env under their URIs, where they are not yet, and keep them for so long."""
+    from ray._private.runtime_env import packaging
+
+    for uri, archive in archives.items():
+        # kept first, or it might go between the question and the use
+        packaging.pin_runtime_env_uri(uri, expiration_s=seconds)
+        if not packaging.package_exists(uri):
+            packaging.upload_package_to_gcs(uri, archive)
 
 
 def unmet(requirements: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ Streams = Sequence[Sequence[Any]]
 Provide = Callable[[bytes, Callable[[], Iterator[bytes]]], None]
 
 _PIECE_BYTES = 64 << 10
-_STREAMED_BYTES = 4 << 20
+_INLINE_BYTES = 32 << 10
+_HELD_BYTES = 16 << 20
 _UNKNOWN_LENGTH = b"\xff\xff\xff\xff"
 _CONTINUED_IN_STATE = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"  # -1 as a variable-length integer
 
@@ -109,25 +110,24 @@ class _Groups:
     def encode(
         self, streams: Streams, partition: int, key: bytes, entries: Iterator[Entry]
     ) -> Iterator[tuple[bytes, bool]]:
-        count, nbytes, parts = 0, 0, [self._header, key, b""]
+        held: list[Entry] = []
+        nbytes = 0
         for entry in entries:
-            count += entry.count
+            held.append(entry)
             nbytes += len(entry.values)
-            if nbytes > _STREAMED_BYTES:
-                yield self._streamed(streams, partition, key), True
+            if nbytes > _HELD_BYTES:
+                yield self._from_state(partition, key, lambda: entries_of_key(streams, partition, key, self._fetch)), True
                 return
-            parts.append(entry.values.tobytes())
-        parts[2] = count.to_bytes(4, "big")
-        yield b"".join(parts), True
+        if nbytes > _INLINE_BYTES:
+            yield self._from_state(partition, key, lambda: held), True
+            return
+        count = sum(entry.count for entry in held)
+        yield b"".join([self._header, key, count.to_bytes(4, "big"), *(e.values.tobytes() for e in held)]), True
 
-    def _streamed(self, streams: Streams, partition: int, key: bytes) -> bytes:
+    def _from_state(self, partition: int, key: bytes, entries: Callable[[], Iterable[Entry]]) -> bytes:
+        """An element whose values are read from the state, so that no more of them are decoded than are looked at."""
         token = b"group:%d:%s" % (partition, key)
-
-        def values() -> Iterator[bytes]:
-            for entry in entries_of_key(streams, partition, key, self._fetch):
-                yield entry.values.tobytes()
-
-        self._provide(token, values)
+        self._provide(token, lambda: (entry.values.tobytes() for entry in entries()))
         out = coder_impl.create_OutputStream()
         out.write(token, True)
         return self._header + key + _UNKNOWN_LENGTH + _CONTINUED_IN_STATE + bytes(out.get())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -14,10 +15,13 @@ from beam_pipeline.runner.session.code_shipping import load_main_session
 from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.harness import StageRunner
 from beam_pipeline.runner.shuffle.runs import merge_runs
+from beam_pipeline.runner.worker.relay import Relay
 from beam_pipeline.runner.worker.side_inputs import build_side_input_index
 from beam_pipeline.runner.tasks import BundleTask, StageSpec
 
-THREAD_VARIABLES = (
+# read by libraries when they are loaded; NumPy's OpenBLAS is loaded already, with the OMP_NUM_THREADS that Ray sets
+# to the actor's CPUs before it unpickles this class
+_THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -29,7 +33,11 @@ THREAD_VARIABLES = (
 class BundleWorker:
     """One worker of a pool. Stages stay open, and models loaded, until their job closes."""
 
-    def __init__(self, main_session: bytes | None) -> None:
+    def __init__(self, main_session: bytes | None, threads: int, log_level: int) -> None:
+        """`threads`: how many a library may use in a bundle; `log_level`: from which on the driver is told of records."""
+        self._relay = Relay(log_level)
+        self._relay.install()
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
         if main_session:
             load_main_session(main_session)
         self._specs: dict[tuple[str, str], StageSpec] = {}
@@ -40,12 +48,19 @@ class BundleWorker:
         return os.getpid()
 
     def open(self, spec: StageSpec) -> None:
-        """Remember a stage; it is opened with its first bundle, where an error belongs to the user's code."""
-        self._specs[(spec.job, spec.plan.name)] = spec
+        """Remember a stage; it is opened with its first bundle, where an error belongs to the user's code.
+
+        A stage is told again when the index of a side input was lost and made anew.
+        """
+        place = (spec.job, spec.plan.name)
+        self._specs[place] = spec
+        if place in self._open:
+            self._open[place].renew(spec)
 
     def run(self, job: str, task: BundleTask, *arguments: Any) -> Any:
         """Run a bundle: the result, then one payload (or None) for each output of the stage, each a return of its own."""
         result, payloads = self._runner(job, task.stage).run(task, arguments)
+        result = replace(result, told=self._relay.take())
         return [result, *payloads] if payloads else result
 
     def finalize(self, job: str, stage: str, bundle: str) -> None:

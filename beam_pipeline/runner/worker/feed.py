@@ -63,8 +63,8 @@ class Feed:
                 watch.cancel()
 
     def elements(self) -> int:
-        """How many elements the stage was given."""
-        return sum(max(0, self._processor.ops[t].index + 1) for t in self._inputs)
+        """How many elements the stage was given; asked for when the bundle is finished and before it is reset."""
+        return sum(self._processor.ops[t].index for t in self._inputs)
 
     def split_off(self) -> list[Any]:
         """Residuals of a split of the element in progress (delayed bundle applications), each given once."""

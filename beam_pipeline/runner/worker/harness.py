@@ -53,6 +53,10 @@ class StageRunner:
         self._descriptor = descriptor
         self.context = PipelineContext(descriptor)
 
+    def renew(self, spec: StageSpec) -> None:
+        """Take the side inputs from where they are now; those read already stay."""
+        self._spec = spec
+
     def run(self, task: BundleTask, arguments: Sequence[Any]) -> tuple[BundleResult, list[Any]]:
         """Run one bundle: its result, and the payloads too large to lie in it, in the order of the plan's outputs.
 
@@ -72,6 +76,9 @@ class StageRunner:
             error = caught.error or RuntimeError("the stage could not be opened")
             return self._failed(task, error, preview, time.perf_counter() - started), self._nothing()
         written, payloads = self._take(task, seat)
+        elements = feed.elements()
+        # a replay brings lost outputs back, but the bundle was committed and finalized before
+        finalize = finalize and not task.replay
         if finalize:
             self._awaiting[task.bundle] = seat
         else:
@@ -85,7 +92,7 @@ class StageRunner:
                 unread=feed.unread,
                 responses=responses,
                 finalize=finalize,
-                elements=feed.elements(),
+                elements=elements,
                 seconds=time.perf_counter() - started,
             ),
             payloads,
@@ -178,7 +185,7 @@ class StageRunner:
             traceback="".join(traceback.format_exception(error)),
             preview=preview[:_PREVIEW_CHARS],
             pickled=_pickled(error),
-            lost=_is_lost(error),
+            lost=lost_object(error),
         )
         return BundleResult(bundle=task.bundle, failure=failure, seconds=seconds)
 
@@ -198,12 +205,12 @@ def _pickled(error: Exception) -> bytes | None:
     return None
 
 
-def _is_lost(error: BaseException | None) -> bool:
-    """Whether an input was lost with its node, which is no fault of the user's code."""
+def lost_object(error: BaseException | None) -> str:
+    """The id in hex of an input that was lost with its node, which is no fault of the user's code; empty otherwise."""
     import ray.exceptions
 
     while error is not None:
-        if isinstance(error, (ray.exceptions.ObjectLostError, ray.exceptions.ObjectFetchTimedOutError)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        if isinstance(error, ray.exceptions.ObjectLostError):
+            return str(error.object_ref_hex)
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 from ray._private import ray_constants
 
@@ -71,6 +74,36 @@ def cluster(bare_python: Path, token: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
+def client_address(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
+    """Ray client's server of the cluster, which lacks the project too."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            *(cluster.python, "-m", "ray.util.client.server", "--mode", "proxy"),
+            *("--address", cluster.address, "--host", "127.0.0.1", "--port", str(port)),
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(cluster.token),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        },
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=60)
+        yield f"ray://127.0.0.1:{port}"
+    finally:
+        # its servers, one a client, are processes of their own
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+@pytest.fixture
 def open_cluster(bare_python: Path, token: Path, tmp_path: Path) -> Iterator[Cluster]:
     """A cluster that takes anybody."""
     yield from _cluster(bare_python, token, tmp_path, "open")
@@ -105,6 +138,8 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(elsewhere)
     # Ray writes the loopback as the machine's outer address, unless it may not make clusters of machines
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    # where Ray looks for a token besides
+    monkeypatch.setenv("HOME", str(elsewhere))
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
 

@@ -89,7 +89,10 @@ def test_requirements_are_read_with_those_that_they_include(tmp_path: Path, proj
     [
         ("--setup_file=away/setup.py", r"--setup_file=away/setup.py does not exist \(looked in .*\); give the path"),
         ("--setup_file=robot.py", "--setup_file=robot.py is no project file; name the project's setup.py"),
-        ("--requirements_file=away.txt", r"--requirements_file=away.txt does not exist \(looked in .*\); give the path"),
+        (
+            "--requirements_file=away.txt",
+            r"--requirements_file=away.txt does not exist \(looked in .*\); give",
+        ),
         ("--extra_package=away.whl", r"--extra_package away.whl is no package file \(looked in .*\); give the path"),
     ],
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -29,10 +31,6 @@ def robot_steps(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     yield robot_steps
     for name in ("robot_steps", "robot_units"):
         sys.modules.pop(name, None)
-
-
-def write(element: int, folder: str) -> None:
-    Path(folder, str(element)).touch()
 
 
 def run(folder: Path, step: Any, *flags: str) -> list[str]:
@@ -90,17 +88,17 @@ def test_code_is_known_by_its_content_and_workers_get_runner_project_and_require
         folder = make_project(tmp_path / name, factor, requires="numpy>=1")
         return pack_code(PipelineOptions([f"--setup_file={folder}/setup.py", *flags]))
 
-    with joined(cluster.address):
-        with (
-            ship_code(packed("one"), joined=True) as one,
-            ship_code(packed("same"), joined=True) as same,
-            ship_code(packed("other", factor=4), joined=True) as other,
-            ship_code(packed("more", f"--requirements_file={requirements}"), joined=True) as more,
-        ):
-            assert one == same
-            assert len({one.key, other.key, more.key}) == 3
-            assert "pip" not in one.runtime_env, "numpy is there, so that no environment is made for it"
-            found = ray.get(ray.remote(_look).options(runtime_env=dict(more.runtime_env)).remote())
+    with (
+        joined(cluster.address),
+        ship_code(packed("one"), joined=True) as one,
+        ship_code(packed("same"), joined=True) as same,
+        ship_code(packed("other", factor=4), joined=True) as other,
+        ship_code(packed("more", f"--requirements_file={requirements}"), joined=True) as more,
+    ):
+        assert one == same
+        assert len({one.key, other.key, more.key}) == 3
+        assert "pip" not in one.runtime_env, "numpy is there, so that no environment is made for it"
+        found = ray.get(ray.remote(_look).options(runtime_env=dict(more.runtime_env)).remote())
     assert found == (6, 360, "gripper", True)
 
 
@@ -113,20 +111,16 @@ def test_a_requirement_that_cannot_be_installed_fails_the_job_and_says_what_pip_
         run(tmp_path / "out", abs, f"--ray_address={cluster.address}", f"--requirements_file={requirements}")
 
 
-@pytest.mark.parametrize("library", ["cloudpickle", "dill"])
-def test_the_main_session_reaches_the_workers(
-    cluster: Cluster, with_token: None, tmp_path: Path, library: str
-) -> None:
-    import subprocess
-
+def test_the_main_session_reaches_the_workers(cluster: Cluster, with_token: None, tmp_path: Path) -> None:
     script = tmp_path / "main.py"
     script.write_text(_MAIN, encoding="utf-8")
+    flags = [f"--ray_address={cluster.address}", "--save_main_session", "--pickle_library=dill_unsafe"]
     done = subprocess.run(
-        [sys.executable, script, f"--ray_address={cluster.address}", f"--pickle_library={library}", str(tmp_path)],
+        [sys.executable, script, *flags, tmp_path],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
-        env={**__import__("os").environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+        # of this process only ray_constants is patched
+        env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
     )
     assert (tmp_path / "7").exists(), done.stderr[-2000:]
 
@@ -144,10 +138,11 @@ def test_only_missing_modules_are_explained() -> None:
 
 
 def _look() -> tuple[int, int, str, bool]:
-    import beam_pipeline.runner.blocks
     import gripper_units
     import robot_steps
     import robot_units
+
+    import beam_pipeline.runner.blocks
 
     shipped = "py_modules_files" in beam_pipeline.runner.blocks.__file__
     return robot_steps.scale(2), robot_units.DEGREES, gripper_units.NAME, shipped
@@ -156,23 +151,21 @@ def _look() -> tuple[int, int, str, bool]:
 _look.__module__ = "__main__"
 
 _MAIN = """
-import pathlib, sys
+import pathlib
+import sys
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from beam_pipeline.runner.ray_runner import RayRunner
 
 BASE = 4
+*FLAGS, FOLDER = sys.argv[1:]
 
-class Plus(beam.DoFn):
-    def process(self, element):
-        pathlib.Path(sys.argv[-1] if len(sys.argv) > 1 else FOLDER, str(element + BASE)).touch()
-        yield element
+def plus(element):
+    pathlib.Path(FOLDER, str(element + BASE)).touch()
 
-FOLDER = sys.argv[-1]
 if __name__ == "__main__":
-    options = PipelineOptions(sys.argv[1:-1] + ["--save_main_session", "--ray_workers_max=1"])
-    with beam.Pipeline(runner=RayRunner(), options=options) as pipeline:
-        pipeline | beam.Create([3]) | beam.ParDo(Plus())
+    with beam.Pipeline(runner=RayRunner(), options=PipelineOptions(FLAGS)) as pipeline:
+        pipeline | beam.Create([3]) | beam.Map(plus)
 """
 
 

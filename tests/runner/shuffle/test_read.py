@@ -104,13 +104,14 @@ def test_reading_may_stop_after_any_piece_and_go_on_there(written: list[list[tup
     assert done == whole
 
 
-def test_a_hot_key_is_read_from_the_state_in_chunks_and_more_than_once() -> None:
-    streams = [[_values_run([("hot", bytes([n]) * 1_000_000), ("cold", b"x")])] for n in range(12)]
+@pytest.mark.parametrize("size", [3, 20])
+def test_a_hot_key_is_read_from_the_state_in_chunks_and_more_than_once(size: int) -> None:
+    streams = [[_values_run([("hot", bytes([n]) * 1_000_000), ("cold", b"x")])] for n in range(size)]
     pieces = list(_reader().pieces(streams, KeyRange(0, PARTITIONS)))
     groups = {g.value[0]: g.value[1] for p in pieces for g in _decode(p.data)}
     assert sum(len(p.data) for p in pieces) < 1000
-    assert [v[0] for v in groups["hot"]] == list(range(12)) == [v[0] for v in groups["hot"]]
-    assert list(groups["cold"]) == [b"x"] * 12
+    assert [v[0] for v in groups["hot"]] == list(range(size)) == [v[0] for v in groups["hot"]]
+    assert list(groups["cold"]) == [b"x"] * size
     (token,) = [t for t in SOURCES if b"hot" in t]
     assert max(len(chunk) for chunk in SOURCES[token]()) < 1_000_010
 
