@@ -9,7 +9,8 @@ SEED ?= 7
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
 	$(BIN)/python -m examples.make_sample out/sample-input --seed $(SEED)
-	SAMPLE=$(CURDIR)/out/sample-input $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output out/sample
+	SAMPLE=$(CURDIR)/out/sample-input $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output out/sample \
+		--runner=RayRunner
 
 test: $(VENV)/.installed  ## All tests; those that need real recordings read them from ROBOT_DATA.
 	$(BIN)/python -m pytest

@@ -58,5 +58,10 @@ setup(
         "xxhash>=3.5",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["demosift = beam_pipeline.__main__:main"]},
+    entry_points={
+        "console_scripts": [
+            "demosift = beam_pipeline.__main__:main",
+            "demosift-worker = beam_pipeline.runner.portability.boot:main",
+        ]
+    },
 )

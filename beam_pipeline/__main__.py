@@ -17,6 +17,7 @@ from rich.console import Console
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.pipeline import GatesFailed, MultimodalPipeline
+from beam_pipeline.preflight import UnfitRunner
 from beam_pipeline.progress import print_outcomes
 from beam_pipeline.publish import OutputError
 from beam_pipeline.reasons import first_of_each_reason
@@ -30,7 +31,8 @@ USAGE = (
     "usage: python -m beam_pipeline --config CONFIG.yaml --output DIR [--runner NAME] [--fail_fast] [any Beam option]\n"
     "  --config   YAML file that names sources, embodiments and stage parameters\n"
     "  --output   folder for episodes, transitions, ledger and summary (default: `output:` of the YAML)\n"
-    "  --runner   DirectRunner (in process, default), another Beam runner, or a fully-qualified class\n"
+    "  --runner   DirectRunner (in process, default), RayRunner (on Ray), BundleBasedDirectRunner, PortableRunner\n"
+    "             (with --job_endpoint), another Beam runner, or a fully-qualified class\n"
     "  --read_with  beam (in the pipeline, default) or ray_data (a Ray Data dataset, read before the pipeline runs)\n"
     "exit status: 0 done, 1 the run failed, 2 bad configuration or usage, 3 a gate failed, nothing published"
 )
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = pipeline.run(
             own.output, runner=runner, options=options, fail_fast=own.fail_fast, read_with=own.read_with
         )
-    except OutputError as error:
+    except (UnfitRunner, OutputError) as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
     except GatesFailed as error:

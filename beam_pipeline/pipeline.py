@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +18,10 @@ from beam_pipeline.config import PipelineConfig
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
 from beam_pipeline.output_folder import MANIFESTS
+from beam_pipeline.preflight import check_runner
 from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates, open_output, publish
-from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
+from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager, RayOptions
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
 from transforms.column_types import CheckColumnTypes
@@ -133,17 +135,18 @@ class MultimodalPipeline:
     ) -> RunResult:
         """Curate into `output` (default: the configuration's own) and publish; what reads changes no byte of it.
 
-        Raises OutputError where the folder cannot be used, GatesFailed where a gate fails (nothing is published),
-        and whatever the runner raises.
+        Raises UnfitRunner where the runner cannot do it, OutputError where the folder cannot be used, GatesFailed where
+        a gate fails (nothing is published), and whatever the runner raises.
         """
         started = datetime.now(UTC)
+        options = options or PipelineOptions([])
+        check_runner(runner, options)
         target = Path(output or self._config.output)
         _keep_apart(target, self._config)
+        executor = PipelineExecutor(runner, _one_display(options, self._console))
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash) as held:
-            with ProgressDisplay(self._console, *_progress(held.staging)):
-                report = PipelineExecutor(runner, options).run(
-                    lambda p: self.build(p, held.staging, fail_fast, read_with)
-                )
+            with ProgressDisplay(self._console, *_progress(held.staging), executor.progress):
+                report = executor.run(lambda p: self.build(p, held.staging, fail_fast, read_with))
             counts = read_counts(held.staging)
             outcomes = summarise(counts, [source.name for source in self._config.sources])
             failures = check_gates(self._config.gates, outcomes)
@@ -182,6 +185,15 @@ def _keep_apart(output: Path, config: PipelineConfig) -> None:
                 raise OutputError(
                     f"{output} lies in {path}, which source {source.name!r} reads; use an --output outside of it"
                 )
+
+
+def _one_display(options: PipelineOptions, console: Console) -> PipelineOptions:
+    """The options; where our own display is seen, RayRunner draws none of its own beside it."""
+    if console.quiet or options.view_as(RayOptions).ray_progress != "auto":
+        return options
+    quiet = copy.deepcopy(options)
+    quiet.view_as(RayOptions).ray_progress = "off"
+    return quiet
 
 
 def _fingerprint(evidence: Evidence) -> Fingerprint:

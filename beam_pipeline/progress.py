@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
+from beam_pipeline.runner.progress import JobProgress, summary, table
 from beam_pipeline.summary import SourceOutcomes
 
 _POLL_S = 0.25
@@ -25,13 +34,20 @@ class ProgressDisplay:
     """Shows staged episodes against planned ones while inside the context.
 
     `planned` and `staged` are counted from the staging folder, so the display is right with any number of worker
-    processes that share it.
+    processes that share it. `job` tells of the runner's stages, where the runner does.
     """
 
-    def __init__(self, console: Console, planned: Callable[[], int], staged: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        planned: Callable[[], int],
+        staged: Callable[[], int],
+        job: Callable[[], JobProgress | None] = lambda: None,
+    ) -> None:
         self._console = console
         self._planned = planned
         self._staged = staged
+        self._job = job
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live if console.is_terminal else self._lines, daemon=True)
 
@@ -53,7 +69,7 @@ class ProgressDisplay:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        with _WithStages(*columns, job=self._job, console=self._console) as progress:
             task = progress.add_task("planning", total=None)
             spent_s = 0.0
             while True:
@@ -71,6 +87,23 @@ class ProgressDisplay:
         while not self._stop.wait(_LINE_S):
             seconds = time.monotonic() - started
             self._console.print(f"{seconds:.0f} s: {self._staged()} of {self._planned()} planned recordings measured")
+            job = self._job()
+            if job is not None:
+                self._console.print(f"  runner, {summary(job)}", soft_wrap=True, markup=False, highlight=False)
+
+
+class _WithStages(Progress):
+    """The bar, and below it the stages of a runner that tells of them."""
+
+    def __init__(self, *columns: ProgressColumn, job: Callable[[], JobProgress | None], console: Console) -> None:
+        self._job = job
+        super().__init__(*columns, console=console, transient=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        job = self._job()
+        if job is not None:
+            yield table(job)
 
 
 def outcome_table(outcomes: Sequence[SourceOutcomes]) -> Table:

@@ -4,8 +4,10 @@
 
 One corpus of each kind, read by each side in turns (A B, B A) after a run that is not counted; each side lives in a
 process of its own with a Ray of two CPUs that stays up. The time is that of building and running a pipeline that loads
-all recordings and adds up their steps; the Ray Data read happens while it is built. Steps and recordings are compared
-with what was written. The bar: what `--read_with` defaults to takes no longer than the other.
+all recordings and adds up their steps; the Ray Data read happens while it is built, and needs the CPUs of the warm
+workers, which end for it and start again. A third side, without a bar, is the Ray Data read alone, from the plan to the
+last block. Steps and recordings are compared with what was written. The bar: what `--read_with` defaults to, the Beam
+read, takes no longer than the other.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 from beam_pipeline.options import DEFAULT_READ, ReadWith
 from benchmarks import corpora
 from benchmarks.harness import Report, Row, finish, package_versions, parser
-from benchmarks.ray_source_arms import Inputs, Load
+from benchmarks.ray_source_arms import Execute, Inputs, Load
 from benchmarks.runner_lanes import (
     RAY_RUNNER,
     Lane,
@@ -50,14 +52,19 @@ def compare(name: str, corpus: corpora.Corpus, settings: Settings) -> list[Row]:
     expected = {"count": corpus.episodes, "total": corpus.steps}
     flags = workers(2)
     other = next(read for read in READS if read != DEFAULT_READ)
-    with Lane(READS[DEFAULT_READ], quiet_session) as ours, Lane(READS[other], quiet_session) as theirs:
+    with (
+        Lane(READS[DEFAULT_READ], quiet_session) as ours,
+        Lane(READS[other], quiet_session) as theirs,
+        Lane("Ray Data alone", quiet_session) as alone,
+    ):
         sides = [
             Side(lane, Load(inputs, read, settings.runner, flags), expected, told(settings.runner, flags))
             for lane, read in ((ours, DEFAULT_READ), (theirs, other))
         ]
+        sides.append(Side(alone, Execute(inputs, flags), expected, "read into the object store, no pipeline"))
         seconds = take_turns(sides, settings)
     size = f"{corpus.megabytes:.0f} MB, {corpus.episodes} recordings, {corpus.steps} steps"
-    ratio = median_ratio(*seconds)
+    ratio = median_ratio(seconds[0], seconds[1])
     return [
         *(side_row(name, side, found) for side, found in zip(sides, seconds, strict=True)),
         Row(f"{name}: ratio", ratio, "x", f"{READS[DEFAULT_READ]} over {READS[other]}, {size}"),

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import apache_beam as beam
+import ray
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import ReadWith
 from beam_pipeline.runner import resolve_runner
+from beam_pipeline.runner.options import RunnerConfig
+from beam_pipeline.runner.session.cluster import ray_for_datasets
 from benchmarks.runner_lanes import NAMESPACE, Outcome, Tally
 from transforms.conventions import Embodiment, Source
 from transforms.episode import Recording
+from transforms.loader import MultimodalLoader
 from transforms.media import MediaParams
 
 
@@ -52,3 +56,22 @@ class Load:
         seconds = time.perf_counter() - started
         found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))
         return Outcome(seconds, {c.key.metric.name: int(c.committed) for c in found["counters"]})
+
+
+@dataclass(frozen=True)
+class Execute:
+    """The Ray Data read of a corpus into the object store, with no pipeline and no worker of one beside it."""
+
+    inputs: Inputs
+    flags: tuple[str, ...]
+
+    def __call__(self) -> Outcome:
+        started = time.perf_counter()
+        with ray_for_datasets(RunnerConfig.from_options(PipelineOptions(list(self.flags)))):
+            dataset = MultimodalLoader.ray_dataset(self.inputs)
+            dataset.context.enable_progress_bars = False
+            blocks = dataset.to_arrow_refs()
+        seconds = time.perf_counter() - started
+        tables = ray.get(blocks)
+        steps = sum(sum(table.column("n_steps").to_pylist()) for table in tables)
+        return Outcome(seconds, {"count": sum(table.num_rows for table in tables), "total": steps})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,14 @@ class StageEpisode(EpisodeStage):
         super().__init__()
         self._staging = staging
         self._params = params
+
+    def setup(self) -> None:
+        """Raises FileNotFoundError, before any work, where this worker does not share the staging folder."""
+        if not Path(self._staging).is_dir():
+            raise FileNotFoundError(
+                f"{self._staging}: there is no such folder on {platform.node()}, where this worker runs; "
+                "use an --output on a file system that all workers share"
+            )
 
     def process_element(self, element: Episode) -> Iterable[Evidence]:
         identified = replace(element, content_id=content_id(element))

@@ -9,7 +9,14 @@ from apache_beam.internal import pickler
 from apache_beam.metrics import cells, monitoring_infos
 from apache_beam.metrics.execution import MetricKey, MetricResult
 from apache_beam.portability import common_urns, python_urns
-from apache_beam.portability.api import beam_fn_api_pb2, beam_runner_api_pb2, endpoints_pb2, metrics_pb2
+from apache_beam.portability.api import (
+    beam_fn_api_pb2,
+    beam_provision_api_pb2,
+    beam_provision_api_pb2_grpc,
+    beam_runner_api_pb2,
+    endpoints_pb2,
+    metrics_pb2,
+)
 from apache_beam.runners import common
 from apache_beam.runners.common import ENCODED_IMPULSE_VALUE
 from apache_beam.runners.pipeline_context import PipelineContext
@@ -19,8 +26,8 @@ from apache_beam.runners.pipeline_utils import (
     merge_superset_dep_environments,
     validate_pipeline_graph,
 )
-from apache_beam.runners.portability.fn_api_runner import translations
-from apache_beam.runners.worker import bundle_processor, data_plane, operations, sdk_worker, statecache
+from apache_beam.runners.portability.fn_api_runner import translations, worker_handlers
+from apache_beam.runners.worker import bundle_processor, data_plane, operations, sdk_worker, sdk_worker_main, statecache
 from apache_beam.transforms import environments, trigger, window
 from apache_beam.utils import proto_utils, windowed_value
 
@@ -33,6 +40,8 @@ __all__ = [
     "MetricResult",
     "PipelineContext",
     "beam_fn_api_pb2",
+    "beam_provision_api_pb2",
+    "beam_provision_api_pb2_grpc",
     "beam_runner_api_pb2",
     "bundle_processor",
     "cells",
@@ -54,12 +63,14 @@ __all__ = [
     "proto_utils",
     "python_urns",
     "sdk_worker",
+    "sdk_worker_main",
     "statecache",
     "translations",
     "trigger",
     "validate_pipeline_graph",
     "window",
     "windowed_value",
+    "worker_handlers",
 ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from beam_pipeline.runner.beam_internals import data_plane
@@ -22,12 +24,14 @@ _PIECES = 256
 class BlockInfo:
     """What the driver knows of a block without opening it.
 
-    `cuts` are ascending byte positions at which an element ends; the last one is `nbytes`.
+    `cuts` are ascending byte positions at which an element ends; the last one is `nbytes`. `digest` tells blocks with
+    other bytes apart.
     """
 
     nbytes: int
     elements: int
     cuts: tuple[int, ...]
+    digest: int = 0
 
 
 class BlockBuffer(data_plane.ClosableOutputStream):  # type: ignore[misc]
@@ -65,7 +69,8 @@ class BlockBuffer(data_plane.ClosableOutputStream):  # type: ignore[misc]
             self._flush()
         if self._flushed and (not self._cuts or self._cuts[-1] != self._flushed):
             self._cuts.append(self._flushed)
-        return BlockInfo(self._flushed, self.elements, tuple(self._cuts)), tuple(self._chunks)
+        digest = digest_of(self._chunks)
+        return BlockInfo(self._flushed, self.elements, tuple(self._cuts), digest), tuple(self._chunks)
 
     def _cut(self) -> None:
         self._cuts.append(self._flushed + self.size())
@@ -94,6 +99,14 @@ class Span:
     @property
     def nbytes(self) -> int:
         return self.stop - self.start
+
+
+def digest_of(arrays: Iterable[NDArray[Any]]) -> int:
+    """64-bit hash of the arrays' bytes, which the bounds between them do not change."""
+    digest = xxhash.xxh3_64()
+    for array in arrays:
+        digest.update(array.data)
+    return int(digest.intdigest())
 
 
 def pieces(payload: Sequence[Bytes], span: Span) -> Iterator[tuple[int, bytes]]:

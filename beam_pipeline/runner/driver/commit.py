@@ -7,25 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import ray
-
 from beam_pipeline.runner.blocks import Span, after
 from beam_pipeline.runner.driver.graph import Block, BlockSpan, ShufflePart, Work
-from beam_pipeline.runner.driver.job import Job, spans_of
+from beam_pipeline.runner.driver.job import Job
+from beam_pipeline.runner.driver.recovery import Recovery
+from beam_pipeline.runner.driver.restore import Restorer
 from beam_pipeline.runner.tasks import BundleResult, EncodedInput, Unread
 
 
 class Committer:
     """Commits each piece of work once; a replay only brings lost payloads back."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, recovery: Recovery) -> None:
         self._job = job
+        self._restorer = Restorer(job, recovery)
 
     def bundle(self, work: Work, result: BundleResult, refs: Sequence[Any]) -> None:
-        """Commit a bundle. Raises RuntimeError where a replay wrote something else than the bundle that it repeats."""
+        """Commit a bundle. Raises PipelineFailed where a replay changes what is in use."""
         payloads = [w.inline if w.inline is not None else r for w, r in zip(result.written, refs, strict=True)]
         if work.committed:
-            self._restore(work, [w.info for w in result.written], payloads)
+            self._restorer.restore(work, [w.info for w in result.written], payloads)
             return
         work.committed = True
         stage = work.stage
@@ -36,9 +37,11 @@ class Committer:
         stage.seconds += result.seconds
         bytes_out = sum(w.info.nbytes for w in result.written)
         stage.largest_out = max(stage.largest_out, bytes_out)
-        work.outputs = [Block(w.info, p, work, i) for i, (w, p) in enumerate(zip(result.written, payloads, strict=True))]
+        work.outputs = [
+            Block(w.info, p, work, i) for i, (w, p) in enumerate(zip(result.written, payloads, strict=True))
+        ]
         for output, block in zip(stage.plan.outputs, work.outputs, strict=True):
-            self._hand_on(output.kind, output.buffer, block)
+            self._job.hand_on(output, block)
         for residual in result.residuals:
             stage.defer(time.monotonic() + residual.delay_s, residual.transform_id, residual.element)
             work.replayable = False
@@ -46,22 +49,21 @@ class Committer:
             self._return(work, result.unread)
         for item in work.inputs:
             if isinstance(item, BlockSpan):
+                item.block.consumed = True
                 item.block.release()
+            elif isinstance(item, ShufflePart):
+                item.shuffle.consumed = True
         self._job.progress.bundle_committed(stage.plan.name, result.elements, bytes_out, result.seconds)
 
-    def internal(self, work: Work, result: Any, refs: Any) -> None:
-        """Commit a merge or a side input's index."""
-        if work.kind == "merge":
-            blocks = list(refs)
-            infos = ray.get(blocks.pop())
-        else:
-            blocks, infos = [refs], [None]
+    def internal(self, work: Work, infos: Sequence[Any], blocks: Sequence[Any]) -> None:
+        """Commit a merge or a side input's index, which has no info."""
         if work.committed:
-            self._restore(work, infos, blocks)
+            self._restorer.restore(work, infos, blocks)
             return
         work.committed = True
         work.outputs = [Block(i, p, work, n, users=1) for n, (i, p) in enumerate(zip(infos, blocks, strict=True))]
         for block in work.blocks:
+            block.consumed = True
             block.release()
         if work.shuffle:
             work.shuffle.merging -= 1
@@ -70,25 +72,6 @@ class Committer:
             place = (work.side_input.transform_id, work.side_input.tag)
             work.stage.sides[place] = work.outputs[0]
             work.stage.missing_sides.discard(place)
-
-    def _hand_on(self, kind: str, buffer: str, block: Block) -> None:
-        job = self._job
-        if block.info.nbytes == 0:
-            block.payload = None
-            return
-        if kind == "stream":
-            for stage, transform_id in job.stream_readers[buffer]:
-                block.users += 1
-                stage.push(spans_of(block, transform_id))
-            if buffer in job.side_blocks:
-                block.users += job.side_users(buffer)
-                job.side_blocks[buffer].append(block)
-        else:
-            for shuffle in job.shuffle_readers[(buffer, kind)]:
-                block.users += 1
-                shuffle.fresh.append(block)
-        if not block.users:
-            block.payload = None
 
     def _return(self, work: Work, unread: Unread) -> None:
         """Give back what a bundle that stopped early left, and keep what it did take for a replay."""
@@ -119,14 +102,3 @@ class Committer:
             done_keys = replace(keys, last=end, upto_key=unread.after_key)
             taken[-1] = ShufflePart(last.shuffle, last.transform_id, done_keys)
         work.inputs = taken
-
-    @staticmethod
-    def _restore(work: Work, infos: Sequence[Any], payloads: Sequence[Any]) -> None:
-        if len(infos) != len(work.outputs) or any(i != b.info for i, b in zip(infos, work.outputs, strict=False)):
-            raise RuntimeError(
-                f"bundle {work.name} of stage {work.stage.plan.label} was repeated since its output was lost with a node, "
-                "and wrote something else than the first time; a stage whose output may be lost must be deterministic"
-            )
-        for block, payload in zip(work.outputs, payloads, strict=True):
-            if block.users:
-                block.payload = payload

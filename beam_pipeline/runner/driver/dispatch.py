@@ -54,10 +54,9 @@ class Dispatcher:
         elif work.kind == "index":
             side = work.side_input
             assert side is not None
-            call = actor.index.remote(
+            call, *outputs = actor.index.options(num_returns=2).remote(
                 stage.plan.descriptor, side.coder_id, side.access_urn, [_source(b) for b in work.blocks]
             )
-            outputs = call
         else:
             self._open(stage, worker)
             task, arguments = self._task(work)

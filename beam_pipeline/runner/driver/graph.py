@@ -190,6 +190,11 @@ class StageState:
         if not front:
             self.level = self.queued_bytes
 
+    def withdraw(self, block: Block) -> None:
+        """Take a block out of the queue."""
+        self.queue = deque(item for item in self.queue if item.block is not block)
+        self.queued_bytes = sum(item.span.nbytes for item in self.queue)
+
     def defer(self, due: float, transform_id: str, element: bytes) -> None:
         self.sequence += 1
         heapq.heappush(self.encoded, (due, self.sequence, transform_id, element))

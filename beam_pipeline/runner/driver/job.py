@@ -14,7 +14,7 @@ from beam_pipeline.runner.driver.graph import Block, BlockSpan, Shuffle, StageSt
 from beam_pipeline.runner.hints import ResourceRequest
 from beam_pipeline.runner.metrics import CommittedMetrics
 from beam_pipeline.runner.options import RunnerConfig
-from beam_pipeline.runner.plan import IMPULSE, StagePlan
+from beam_pipeline.runner.plan import IMPULSE, StageOutput, StagePlan
 from beam_pipeline.runner.progress import Progress
 
 _ADVANCE_LIMIT = 10_000
@@ -121,9 +121,22 @@ class Job:
                     name = f"{stage.plan.name}/side/{side.tag}"
                     self.internal.append(Work("index", stage, name, [], blocks=list(blocks), side_input=side))
 
-    def side_users(self, buffer: str) -> int:
-        """How many side inputs are made of a buffer."""
-        return self._side_readers.get(buffer, 0)
+    def hand_on(self, output: StageOutput, block: Block) -> None:
+        """Give a committed block to all who read it; it is let go of where nobody does."""
+        buffer = output.buffer
+        if block.info.nbytes and output.kind == "stream":
+            for stage, transform_id in self.stream_readers[buffer]:
+                block.users += 1
+                stage.push(spans_of(block, transform_id))
+            if buffer in self.side_blocks:
+                block.users += self._side_readers[buffer]
+                self.side_blocks[buffer].append(block)
+        elif block.info.nbytes:
+            for shuffle in self.shuffle_readers[(buffer, output.kind)]:
+                block.users += 1
+                shuffle.fresh.append(block)
+        if not block.users:
+            block.payload = None
 
     def needed(self) -> set[ResourceRequest]:
         """The resource requests of the stages that are not done."""

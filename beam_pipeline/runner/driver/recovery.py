@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import pickle
-from typing import Any
+from collections.abc import Iterator
 
 import ray
 
-from beam_pipeline.runner.errors import PipelineFailed
-from beam_pipeline.runner.driver.graph import Block, Work
+from beam_pipeline.runner.driver.graph import Work
 from beam_pipeline.runner.driver.job import Job
+from beam_pipeline.runner.driver.losses import describe_death, lost_among
 from beam_pipeline.runner.driver.pools import Worker, WorkerPools
-from beam_pipeline.runner.tasks import BundleResult
+from beam_pipeline.runner.errors import PipelineFailed
+from beam_pipeline.runner.tasks import BundleResult, Failure
+from beam_pipeline.runner.worker.harness import lost_object
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,123 +28,141 @@ class Recovery:
         self.retry: list[Work] = []
         self._waiting: dict[Work, set[Work]] = {}
 
-    def worker_died(self, worker: Worker, work: Work, error: Exception) -> None:
-        """Retry everything that the dead worker had; only what ran when it died counts a system failure."""
-        self._pools.drop(worker)
-        _LOGGER.warning("a worker of pool %s died in stage %s: %s", worker.request.name, work.stage.plan.label, error)
-        others = [other for other, _ in worker.running.values()]
-        worker.running.clear()
-        for other in others:
-            self._job.running -= 1
-            other.stage.running -= 1
-            self.retry.append(other)
-        self._system_failure(work, "worker died", error)
-        self._recover_lost(work)
+    def open_work(self) -> Iterator[Work]:
+        """All work that is formed and not committed, or does a replay."""
+        yield from self.retry
+        yield from self._waiting
+        yield from self._job.internal
+        for worker in self._pools.all():
+            yield from (work for work, _ in worker.running.values())
 
-    def task_broke(self, worker: Worker, work: Work, error: Exception) -> None:
-        """A call failed outside user code: an input was lost, or the runner itself is at fault."""
-        if not _lost(error) and not isinstance(error, ray.exceptions.ObjectLostError):
-            raise error
-        self._system_failure(work, "object lost", error)
-        self._recover_lost(work)
+    def worker_died(self, worker: Worker, error: Exception) -> None:
+        """A worker's process or node is gone or out of reach: retry what it had.
+
+        It counts as a failure of what ran; what waited behind that in the worker had not begun.
+        """
+        self._pools.drop(worker)
+        # one that is only out of reach would go on with a bundle that is done again elsewhere
+        ray.kill(worker.actor)
+        works = [work for work, _ in worker.running.values()]
+        worker.running.clear()
+        _LOGGER.warning(
+            "a worker of pool %s died in stage %s: %s", worker.request.name, works[0].stage.plan.label, error
+        )
+        for work in works:
+            self._job.running -= 1
+            work.stage.running -= 1
+        told = describe_death(error, self._job.config.bundle_bytes)
+        hopeless = isinstance(error, ray.exceptions.RuntimeEnvSetupError)
+        for work in works[: worker.request.max_active_bundles]:
+            self._system_failure(work, told, hopeless)
+        for work in works:
+            self._recover(work)
+
+    def task_broke(self, work: Work, error: ray.exceptions.RayError) -> None:
+        """A call raised: an input was lost, or code outside the stage's steps failed, such as a coder in a merge."""
+        lost = lost_object(error)
+        if lost:
+            self._input_lost(work, lost, str(error))
+        else:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            told = f"{type(cause).__name__}: {cause}"
+            self._user_failure(work, Failure(work.stage.plan.label, told, str(error), "", None))
 
     def bundle_failed(self, work: Work, result: BundleResult) -> None:
-        """User code raised: retry within the bound, then fail with its traceback."""
+        """User code raised, or met a lost input."""
         failure = result.failure
         assert failure is not None
         if failure.lost:
-            self._system_failure(work, "object lost", RuntimeError(failure.error))
-            self._recover_lost(work)
-            return
+            self._input_lost(work, failure.lost, failure.error)
+        else:
+            self._user_failure(work, failure)
+
+    def committed(self, work: Work) -> None:
+        """Let go on what waited for the work's replay."""
+        if work.kind == "index":
+            # who has opened the stage may know the lost index alone
+            for worker in self._pools.all():
+                worker.opened.discard((self._job.id, work.stage.plan.name))
+        for waiter, missing in list(self._waiting.items()):
+            missing.discard(work)
+            if not missing:
+                del self._waiting[waiter]
+                self.again(waiter)
+
+    def again(self, work: Work) -> None:
+        """Give the work out again; not where a replay has taken all its input back."""
+        work.outdated = False
+        if work.inputs or work.blocks or work.kind == "index":
+            self.retry.append(work)
+        elif work.kind == "bundle":
+            work.stage.uncommitted -= 1
+        elif work.shuffle:
+            work.shuffle.merging -= 1
+
+    def inputs_changed(self) -> None:
+        """Look through what is to be given out, after a replay has taken some input back."""
+        queued, self.retry[:] = list(self.retry), []
+        internal, self._job.internal[:] = list(self._job.internal), []
+        for work in [*queued, *internal]:
+            self.again(work)
+
+    def _user_failure(self, work: Work, failure: Failure) -> None:
+        """Retry within the bound, then fail with the traceback."""
         work.user_failures += 1
-        if work.user_failures < self._job.config.max_user_failures:
+        most = self._job.config.max_user_failures
+        if work.user_failures < most:
             _LOGGER.warning(
                 "bundle %s of stage %s failed, attempt %d of %d: %s",
                 work.name,
                 failure.stage,
                 work.user_failures,
-                self._job.config.max_user_failures,
+                most,
                 failure.error,
             )
-            self.retry.append(work)
+            self.again(work)
             return
         cause: BaseException | None = pickle.loads(failure.pickled) if failure.pickled else None
-        raise PipelineFailed(
-            stage=failure.stage,
-            bundle=work.name,
-            error=failure.error,
-            preview=failure.preview,
-            traceback_text=failure.traceback,
-            user_failures=work.user_failures,
-            system_failures=work.system_failures,
-        ) from cause
+        raise _failed(work, failure) from cause
 
-    def committed(self, work: Work) -> None:
-        """Let go on what waited for the work's replay."""
-        for waiter, missing in list(self._waiting.items()):
-            missing.discard(work)
-            if not missing:
-                del self._waiting[waiter]
-                self.retry.append(waiter)
+    def _input_lost(self, work: Work, lost: str, told: str) -> None:
+        self._system_failure(work, f"object lost: {told}")
+        self._recover(work, lost)
 
-    def _system_failure(self, work: Work, kind: str, error: Exception) -> None:
+    def _system_failure(self, work: Work, told: str, hopeless: bool = False) -> None:
         work.system_failures += 1
-        if work.system_failures > self._job.config.max_system_failures:
-            raise PipelineFailed(
-                stage=work.stage.plan.label,
-                bundle=work.name,
-                error=f"{kind}: {error}",
-                preview="",
-                traceback_text="",
-                user_failures=work.user_failures,
-                system_failures=work.system_failures,
-            )
+        if hopeless or work.system_failures > self._job.config.max_system_failures:
+            raise _failed(work, Failure(work.stage.plan.label, told, "", "", None))
 
-    def _recover_lost(self, work: Work) -> None:
-        """Retry the work, after a replay of whatever made the inputs that are lost."""
-        needed = {block.origin for block in [*work.input_blocks(), *work.stage.sides.values()] if _is_gone(block)}
-        if not needed:
-            self.retry.append(work)
+    def _recover(self, work: Work, lost: str = "") -> None:
+        """Retry the work, after a replay of whatever made the inputs that are lost. `lost`: an object known to be."""
+        origins = {block.origin for block in lost_among(work.input_blocks(), lost)}
+        if not origins:
+            self.again(work)
             return
-        self._waiting[work] = needed
-        for origin in needed:
-            if origin in self._waiting or origin in self.retry or self._runs(origin):
-                continue
-            if not origin.replayable:
-                raise PipelineFailed(
-                    stage=origin.stage.plan.label,
-                    bundle=origin.name,
-                    error="its output was lost with a node, and it cannot be repeated since its input split itself",
-                    preview="",
-                    traceback_text="",
-                    user_failures=origin.user_failures,
-                    system_failures=origin.system_failures,
-                )
-            _LOGGER.warning("an output of bundle %s was lost; the bundle is repeated", origin.name)
-            self._recover_lost(origin)
+        self._waiting[work] = origins
+        for origin in origins:
+            if not origin.replaying:
+                self._replay(origin)
 
-    def _runs(self, work: Work) -> bool:
-        return any(work is running for w in self._pools.all() for running, _ in w.running.values())
+    def _replay(self, origin: Work) -> None:
+        if not origin.replayable:
+            told = "its output was lost with a node, and it cannot be repeated since its input split itself"
+            raise _failed(origin, Failure(origin.stage.plan.label, told, "", "", None))
+        _LOGGER.warning("an output of %s of stage %s was lost; it is made again", origin.name, origin.stage.plan.label)
+        origin.replaying = True
+        for block in origin.input_blocks():
+            block.users += 1
+        self._recover(origin)
 
 
-def _is_gone(block: Block) -> bool:
-    if block.payload is None:
-        return bool(block.info is None or block.info.nbytes)
-    if not isinstance(block.payload, ray.ObjectRef):
-        return False
-    places = ray.experimental.get_object_locations([block.payload])[block.payload]
-    if places["node_ids"] or places.get("did_spill"):
-        return False
-    try:
-        ray.get(block.payload, timeout=10)
-    except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-        return True
-    return False
-
-
-def _lost(error: Any) -> bool:
-    while error is not None:
-        if isinstance(error, ray.exceptions.ObjectLostError):
-            return True
-        error = getattr(error, "cause", None) or error.__cause__
-    return False
+def _failed(work: Work, failure: Failure) -> PipelineFailed:
+    return PipelineFailed(
+        stage=failure.stage,
+        bundle=work.name,
+        error=failure.error,
+        preview=failure.preview,
+        traceback_text=failure.traceback,
+        user_failures=work.user_failures,
+        system_failures=work.system_failures,
+    )

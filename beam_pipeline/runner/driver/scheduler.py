@@ -29,9 +29,9 @@ class Scheduler:
     def __init__(self, job: Job, pools: WorkerPools) -> None:
         self._job = job
         self._pools = pools
-        self._commit = Committer(job)
         self._dispatch = Dispatcher(job, pools)
         self._recovery = Recovery(job, pools)
+        self._commit = Committer(job, self._recovery)
         self._retry: list[Work] = self._recovery.retry
         self._shrunk = time.monotonic()
 
@@ -65,7 +65,7 @@ class Scheduler:
             worker.opened = {place for place in worker.opened if place[0] != self._job.id}
             try:
                 failed = ray.get(call)
-            except ray.exceptions.RayActorError:
+            except ray.exceptions.RayError:
                 self._pools.drop(worker)
                 continue
             if failed:
@@ -153,17 +153,28 @@ class Scheduler:
     def _finish(self, worker: Worker, call: Any) -> None:
         if not worker.alive:
             return
-        work, outputs = worker.running.pop(call)
+        work, outputs = worker.running[call]
+        broken: ray.exceptions.RayError | None = None
+        result: Any = None
+        try:
+            result = ray.get(call)
+            if work.kind == "merge":
+                *outputs, infos = outputs
+                result = ray.get(infos)
+        except (ray.exceptions.ObjectLostError, ray.exceptions.RayTaskError) as error:
+            broken = error
+        except ray.exceptions.RayError as error:
+            self._recovery.worker_died(worker, error)
+            return
+        del worker.running[call]
         worker.idle_since = time.monotonic()
         self._job.running -= 1
         work.stage.running -= 1
-        try:
-            result = ray.get(call)
-        except ray.exceptions.RayActorError as error:
-            self._recovery.worker_died(worker, work, error)
+        if work.outdated:
+            self._recovery.again(work)
             return
-        except (ray.exceptions.ObjectLostError, ray.exceptions.RayTaskError) as error:
-            self._recovery.task_broke(worker, work, error)
+        if broken:
+            self._recovery.task_broke(work, broken)
             return
         if work.kind == "bundle":
             retell(result.told)

@@ -9,10 +9,14 @@ from collections.abc import Iterator, Mapping
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 
+# Ray leaves its remote debugger here, where breakpoint() would find it after Ray is gone
+_RAYS_OWN = "PYTHONBREAKPOINT"
+
+
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables for Ray while the context lasts, then put back what was there."""
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ.get(name) for name in (*variables, _RAYS_OWN)}
     os.environ.update(variables)
     _reread()
     try:

@@ -12,6 +12,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from beam_pipeline.runner.blocks import digest_of
+
 Bytes = NDArray[np.uint8]
 Fetch = Callable[[Any], "Run"]
 
@@ -23,10 +25,14 @@ _LARGE_BYTES = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What the driver knows of a run: `offsets[p]` bytes lie before partition p, so that there is one more than partitions."""
+    """What the driver knows of a run: `offsets[p]` bytes lie before partition p, so that there is one more than partitions.
+
+    `digest` tells runs with other keys or values apart.
+    """
 
     elements: int
     offsets: tuple[int, ...]
+    digest: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -220,13 +226,18 @@ class _RunBuilder:
         array_starts = [0]
         for array in self._arrays[:-1]:
             array_starts.append(array_starts[-1] + len(array))
+        keys = _array(b"".join(self._keys))
+        key_ends = np.cumsum([len(key) for key in self._keys], dtype=np.int64)
+        counts = np.asarray(self._counts, dtype=np.int64)
+        value_ends = np.cumsum(self._lengths, dtype=np.int64)
+        digest = digest_of([keys, key_ends, counts, value_ends, *self._arrays])
         return Run(
-            info=RunInfo(sum(self._counts), tuple(offsets)),
+            info=RunInfo(sum(self._counts), tuple(offsets), digest),
             starts=tuple(starts),
-            keys=_array(b"".join(self._keys)),
-            key_ends=np.cumsum([len(key) for key in self._keys], dtype=np.int64),
-            counts=np.asarray(self._counts, dtype=np.int64),
-            value_ends=np.cumsum(self._lengths, dtype=np.int64),
+            keys=keys,
+            key_ends=key_ends,
+            counts=counts,
+            value_ends=value_ends,
             values=tuple(self._arrays),
             array_starts=tuple(array_starts),
         )

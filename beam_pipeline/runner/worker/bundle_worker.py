@@ -76,9 +76,12 @@ class BundleWorker:
         yield tuple(infos)
 
     def index(self, descriptor: bytes, coder_id: str, access_urn: str, blocks: Sequence[Any]) -> Any:
-        """Make the index of a side input from all its blocks, given as refs or payloads; `descriptor` has its coder."""
+        """Make the index of a side input from all its blocks, given as refs or payloads: (its infos, none; the index).
+
+        `descriptor` has its coder.
+        """
         context = PipelineContext(beam_fn_api_pb2.ProcessBundleDescriptor.FromString(descriptor))
-        return build_side_input_index(_chunks(blocks), context.coders[coder_id], access_urn)
+        return (None,), build_side_input_index(_chunks(blocks), context.coders[coder_id], access_urn)
 
     def close_job(self, job: str) -> str | None:
         """Tear down the job's stages; the text of the first exception that a teardown raised."""

@@ -7,9 +7,10 @@ import ray
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline.runner.options import RunnerConfig
-from beam_pipeline.runner.session.cluster import RaySession, current_session, share_session, use_session
+from beam_pipeline.runner.session.cluster import current_session, share_session, use_session
 from beam_pipeline.runner.session.code_packing import PackedCode
 from beam_pipeline.runner.session.joined_ray import joined
+from beam_pipeline.runner.session.ray_session import RaySession
 from tests.runner.session.conftest import Cluster
 
 

@@ -12,10 +12,6 @@ from beam_pipeline.runner.session import local_ray
 from beam_pipeline.runner.session.local_ray import LocalRay, check_ray_version
 
 
-def _four() -> int:
-    return 4
-
-
 def _listening(pids: set[int]) -> set[str]:
     """Addresses, as the kernel writes them, at which processes listen for TCP."""
     inodes = set()
@@ -44,7 +40,7 @@ def test_a_node_listens_on_the_loopback_asks_for_a_token_and_leaves_nothing(tmp_
     node = LocalRay(num_cpus=3, object_store_bytes=100_000_000, spill_dir=tmp_path)
     try:
         assert ray.cluster_resources()["CPU"] == 3
-        assert ray.get(ray.remote(_four).remote()) == 4
+        assert ray.get(ray.remote(lambda: 4).remote()) == 4
         family = _family(os.getpid())
         assert _listening(family) <= {"0100007F", "0000000000000000FFFF00000100007F"}
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])

@@ -18,6 +18,7 @@ from beam_pipeline.runner.ray_runner import RayRunner
 @pytest.fixture
 def options(client_address: str, with_token: None, tmp_path: Path) -> Iterator[PipelineOptions]:
     """Options of a client, whose project has the steps below."""
+    (tmp_path / "out").mkdir()
     (tmp_path / "client_steps.py").write_text(_STEPS, encoding="utf-8")
     (tmp_path / "setup.py").write_text(
         "from setuptools import setup\nsetup(name='client-steps', version='1', py_modules=['client_steps'])\n",
@@ -57,10 +58,10 @@ def test_a_pipeline_through_ray_client_gives_its_output_metrics_and_failures(
 
     pipeline = beam.Pipeline(runner=RayRunner(), options=options)
     pairs = pipeline | beam.Create([("a", 1), ("b", 2), ("a", 3)]) | beam.GroupByKey()
-    _ = pairs | beam.Map(client_steps.write, str(tmp_path / "elsewhere"))
+    _ = pairs | beam.Map(client_steps.write, str(tmp_path / "out"))
     result = pipeline.run()
     assert result.wait_until_finish() == PipelineState.DONE
-    assert sorted(p.name for p in (tmp_path / "elsewhere").iterdir()) == ["a-4", "b-2"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-4", "b-2"]
     (written,) = result.metrics().query()["counters"]
     assert written.committed == 2
 
@@ -77,10 +78,10 @@ def test_a_pipeline_through_ray_client_is_cancelled(options: PipelineOptions, tm
 
     pipeline = beam.Pipeline(runner=RayRunner(), options=options)
     elements = pipeline | beam.Create(range(1000)) | beam.Reshuffle()
-    _ = elements | beam.Map(client_steps.linger, str(tmp_path / "elsewhere"))
+    _ = elements | beam.Map(client_steps.linger, str(tmp_path / "out"))
     result = pipeline.run()
     waiting = threading.Event()
-    while not (tmp_path / "elsewhere" / "begun").exists():
+    while not (tmp_path / "out" / "begun").exists():
         assert not PipelineState.is_terminal(result.state)
         waiting.wait(0.1)
     assert result.cancel() == PipelineState.CANCELLED

@@ -1,0 +1,1 @@
+"""Beam's portable runners: worker processes for the job service on this machine, and how such a process boots."""
