@@ -59,7 +59,7 @@ def _portable(options: PipelineOptions) -> str | None:
     portable = options.view_as(PortableOptions)
     kind = portable.environment_type or "DOCKER"
     if not portable.job_endpoint:
-        return "it has no job service; give --job_endpoint=HOST:PORT, or --job_endpoint=embed for Beam's own on this machine"
+        return f"it has no job service; give --job_endpoint=HOST:PORT, or {EMBEDDED} for Beam's own on this machine"
     if kind.startswith("beam:env:"):
         return None
     if kind not in _ENVIRONMENTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import duckdb
 
 from beam_pipeline.__main__ import main
 
+REAL_DATA = Path(__file__).parents[1] / "examples" / "real_data.yaml"
 PANDA = """
   panda:
     rate_hz: 20
@@ -39,6 +41,12 @@ def read_ledger(output: Path) -> dict[str, dict[str, Any]]:
     ledger = {record["episode_id"]: record for record in records}
     assert len(ledger) == len(records), "an episode id appears twice in the ledger"
     return ledger
+
+
+def digests(output: Path) -> dict[str, str]:
+    """Every published data file with the hash of its bytes."""
+    data = [p for p in output.rglob("*") if p.is_file() and p.suffix in (".parquet", ".mp4", ".arrow")]
+    return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in data}
 
 
 def write_config(folder: Path, sources: str, more: str = "", embodiments: str = PANDA) -> Path:

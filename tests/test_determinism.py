@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from tests.factories import motion, rlds_example, write_isaac, write_lerobot_v21, write_rlds
-from tests.job import Job, run_job
+from tests.job import Job, digests, run_job
 
 SOURCES = (
     "  - {name: r, path: rlds, embodiment: panda}",
@@ -40,12 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     motions = {i: motion(s) for i, s in enumerate([2, *range(30, 41)])}
     write_lerobot_v21(root / "lerobot", motions, task="pick up the cube")
     return root
-
-
-def digests(output: Path) -> dict[str, str]:
-    """Every published data file with the hash of its bytes."""
-    data = [p for p in output.rglob("*") if p.is_file() and p.suffix in (".parquet", ".mp4", ".arrow")]
-    return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in data}
 
 
 def run(folder: Path, output: str, order: tuple[int, ...] = (0, 1, 2), flags: tuple[str, ...] = ()) -> Job:

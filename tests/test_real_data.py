@@ -21,28 +21,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from beam_pipeline.__main__ import main
 from tests.factories import EXAMPLE
 
-CONFIG = Path(__file__).parents[1] / "examples" / "real_data.yaml"
 FINGERS_OPEN_M = 0.04
 HAND_TO_TOOL_M = 0.1034
 Values = NDArray[np.float64]
 
 
 @pytest.fixture(scope="session")
-def curated(robot_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of one run of the whole job; tests only read it."""
-    output = tmp_path_factory.mktemp("real") / "out"
-    assert main(["--config", str(CONFIG), "--output", str(output)]) == 0
-    return output
-
-
-@pytest.fixture(scope="session")
-def db(curated: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def db(curated_recordings: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         for table in ("episodes", "transitions", "evidence", "ledger"):
-            files = f"read_parquet('{curated}/{table}/*/*.parquet', hive_partitioning=true, union_by_name=true)"
+            files = (
+                f"read_parquet('{curated_recordings}/{table}/*/*.parquet', hive_partitioning=true, union_by_name=true)"
+            )
             connection.execute(f"create view {table} as select * from {files}")
         yield connection
 
@@ -92,12 +84,12 @@ def test_transitions_are_one_fewer_than_the_steps_of_each_episode(db: duckdb.Duc
     assert db.execute("select count(*) from transitions").fetchone() == (225 + 734 + 1353 + 4471 + 1488,)
 
 
-def test_nothing_names_the_machine(db: duckdb.DuckDBPyConnection, curated: Path, robot_data: Path) -> None:
+def test_nothing_names_the_machine(db: duckdb.DuckDBPyConnection, curated_recordings: Path, robot_data: Path) -> None:
     for table in ("episodes", "evidence", "ledger"):
         query = f"select count(*) from {table} as t where contains(cast(t as varchar), ?)"
         assert db.execute(query, [str(robot_data)]).fetchone() == (0,), table
     for name in ("run_summary.json", "_manifest.json"):
-        assert str(robot_data) not in (curated / name).read_text()
+        assert str(robot_data) not in (curated_recordings / name).read_text()
 
 
 # ---- what disagrees, and where
@@ -354,7 +346,7 @@ def stacked(table: Any, name: str) -> Values:
 @pytest.mark.parametrize(("source", "folder", "camera", "numbers", "codec", "size"), LEROBOT)
 def test_lerobot_v2_values(
     db: duckdb.DuckDBPyConnection,
-    curated: Path,
+    curated_recordings: Path,
     robot_data: Path,
     source: str,
     folder: str,
@@ -375,7 +367,7 @@ def test_lerobot_v2_values(
         raw = robot_data / folder / f"videos/chunk-000/observation.images.{camera}/episode_{number:06d}.mp4"
         frames = column(db, episode, f"observation.images.{camera}")
         (copied,) = {frame["path"] for frame in frames}
-        assert (curated / copied).read_bytes() == raw.read_bytes()
+        assert (curated_recordings / copied).read_bytes() == raw.read_bytes()
         with av.open(str(raw)) as container:
             stream = container.streams.video[0]
             pts = [float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None]

@@ -10,12 +10,14 @@ from typing import Any
 
 import ray
 
+from beam_pipeline.runner.driver.capacity import Capacity, resources
 from beam_pipeline.runner.hints import ResourceRequest
 from beam_pipeline.runner.worker.bundle_worker import BundleWorker
 
 _LOGGER = logging.getLogger(__name__)
 _CLOSE_S = 30.0
 _GIVE_WAY_IDLE_S = 1.0
+_SLOW_START_S = 15.0
 
 
 @dataclass(eq=False)
@@ -27,8 +29,10 @@ class Worker:
     opened: set[tuple[str, str]] = field(default_factory=set)
     running: dict[Any, Any] = field(default_factory=dict)
     starting: Any = None
+    started: float = field(default_factory=time.monotonic)
     idle_since: float = field(default_factory=time.monotonic)
     alive: bool = True
+    told: bool = False
 
     def up(self) -> bool:
         """Whether the worker's process answers; True too once it is found dead, so that its first call tells."""
@@ -38,10 +42,7 @@ class Worker:
 
 
 class WorkerPools:
-    """All workers of a session.
-
-    `capacity`: what the cluster offers where it is fixed (a local one); None for a cluster that may grow.
-    """
+    """All workers of a session."""
 
     def __init__(
         self,
@@ -49,13 +50,13 @@ class WorkerPools:
         most: int,
         runtime_env: Mapping[str, Any],
         main_session: bytes | None = None,
-        capacity: Mapping[str, float] | None = None,
+        fixed: bool = True,
     ) -> None:
         self._least = least
         self._most = most
         self._runtime_env = dict(runtime_env)
         self._main_session = main_session
-        self._capacity = capacity
+        self._capacity = Capacity(fixed)
         self._pools: dict[ResourceRequest, list[Worker]] = {}
 
     @property
@@ -72,12 +73,8 @@ class WorkerPools:
 
     def limit(self, request: ResourceRequest) -> int:
         """How many workers a pool may have within the bounds and, on a fixed cluster, its resources."""
-        most = self._most
-        if self._capacity is not None:
-            needs = _resources(request)
-            for name, need in needs.items():
-                most = min(most, int(self._capacity.get(name, 0) // need))
-        return max(0, most)
+        held = self._capacity.holds(request)
+        return self._most if held is None else min(self._most, held)
 
     def grow(self, request: ResourceRequest, needed: Collection[ResourceRequest] = ()) -> Worker | None:
         """Start one more worker; None where the pool has as many as it may, or no other pool gives way.
@@ -87,7 +84,7 @@ class WorkerPools:
         pool = self.pool(request)
         if len(pool) >= self.limit(request) or not self._room(request, needed):
             return None
-        needs = _resources(request)
+        needs = resources(request)
         actor = (
             ray.remote(BundleWorker)
             .options(
@@ -111,6 +108,20 @@ class WorkerPools:
         while len(self.pool(request)) < min(self._least, self.limit(request)):
             if self.grow(request) is None:
                 return
+
+    def tell_of_waiting(self) -> None:
+        """Log, once each, which workers have been waiting for their resources for long."""
+        now = time.monotonic()
+        for worker in self.all():
+            if worker.starting is not None and now - worker.started > _SLOW_START_S and not worker.told:
+                worker.told = True
+                _LOGGER.warning(
+                    "a worker of pool %s has been starting for %.0f s; the cluster has %s in all: add nodes, end what "
+                    "else runs there, or lower the resource hints",
+                    worker.request.name,
+                    now - worker.started,
+                    {name: value for name, value in self._capacity.total().items() if name in ("CPU", "GPU", "memory")},
+                )
 
     def drop(self, worker: Worker) -> None:
         """Forget a worker that died."""
@@ -143,21 +154,22 @@ class WorkerPools:
             self.drain(worker)
 
     def _room(self, request: ResourceRequest, needed: Collection[ResourceRequest]) -> bool:
-        """Whether a fixed cluster has room for one more; idle workers of other pools give way where that makes room."""
-        if self._capacity is None:
-            return True
+        """Whether there is room for one more; idle workers of other pools give way where that makes room.
+
+        A cluster that may grow is asked for one worker more than it has room for, which is what makes it grow.
+        """
         giving_way: list[Worker] = []
-        for name, need in _resources(request).items():
-            room = self._capacity.get(name, 0)
-            used = sum(_resources(w.request).get(name, 0) for w in self.all() if w not in giving_way)
+        for name, need in resources(request).items():
+            room = self._capacity.total().get(name, 0)
+            used = sum(resources(w.request).get(name, 0) for w in self.all() if w not in giving_way)
             for worker in self._giving_way(request, needed):
                 if used + need <= room:
                     break
                 if worker not in giving_way:
                     giving_way.append(worker)
-                    used -= _resources(worker.request).get(name, 0)
+                    used -= resources(worker.request).get(name, 0)
             if used + need > room:
-                return False
+                return not self._capacity.fixed and not any(w.starting is not None for w in self.pool(request))
         for worker in giving_way:
             self.drain(worker)
         return True
@@ -179,12 +191,3 @@ class WorkerPools:
             and (starved or (len(self.pool(w.request)) > 1 and now - w.idle_since > _GIVE_WAY_IDLE_S))
         ]
         return unneeded + spare
-
-
-def _resources(request: ResourceRequest) -> dict[str, float]:
-    needs: dict[str, float] = {"CPU": float(request.cpus)}
-    if request.gpus:
-        needs["GPU"] = request.gpus
-    if request.min_ram_bytes:
-        needs["memory"] = float(request.min_ram_bytes)
-    return needs

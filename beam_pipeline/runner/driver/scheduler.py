@@ -50,6 +50,7 @@ class Scheduler:
             if time.monotonic() - self._shrunk > _SHRINK_EVERY_S:
                 self._shrunk = time.monotonic()
                 self._job.progress.workers_alive(len(list(self._pools.all())))
+                self._pools.tell_of_waiting()
                 self._pools.shrink(self._job.config.worker_idle_seconds)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from typing import Any
 
-from beam_pipeline.runner.beam_internals import beam_runner_api_pb2, common_urns, worker_handlers
+from beam_pipeline.runner.beam_internals import beam_fn_api_pb2, beam_runner_api_pb2, common_urns, worker_handlers
 
 _PROCESS_URN = common_urns.environments.PROCESS.urn
 _LOOK_S = 0.2
@@ -57,14 +57,15 @@ class ProcessWorkerHandler(worker_handlers.GrpcWorkerHandler):
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
-        error = RuntimeError(
+        error = (
             f"the worker process {self._payload.command!r} ended with status {status} before its pipeline; "
             "what it wrote to standard error says why"
         )
-        # the runner may ask this worker again while it learns of the end
+        # answered in its place: the runner looks at answers alone, and may ask again while it learns of the end
+        asked = self.control_conn._futures_by_id
         while not self._stopping.wait(_LOOK_S):
-            for asked in list(self.control_conn._futures_by_id.values()):
-                asked.abort(error)
+            for name in list(asked):
+                asked.pop(name).set(beam_fn_api_pb2.InstructionResponse(instruction_id=name, error=error))
 
 
 def offer_process_workers() -> None:

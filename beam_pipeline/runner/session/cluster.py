@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.session.code_packing import PackedCode
-from beam_pipeline.runner.session.code_shipping import ShippedCode, ship_code
 from beam_pipeline.runner.session.ray_session import RaySession
 
 if TYPE_CHECKING:
     from beam_pipeline.runner.driver.pools import WorkerPools
+    from beam_pipeline.runner.session.code_shipping import ShippedCode
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -85,10 +85,13 @@ def ray_for_datasets(config: RunnerConfig) -> Iterator[None]:
 @contextlib.contextmanager
 def use_session(config: RunnerConfig, packed: PackedCode) -> Iterator[SessionOfRun]:
     """The shared session, or one of this run alone; with the run's code shipped to its workers."""
+    # only runs on Ray need it to be installed
+    from beam_pipeline.runner.session.code_shipping import ship_code
+
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(_session(config))
         session.wait()
-        code = stack.enter_context(ship_code(packed, joined=session.capacity is None))
+        code = stack.enter_context(ship_code(packed, joined=not session.fixed))
         yield SessionOfRun(session, stack, code)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-
 # Ray leaves its remote debugger here, where breakpoint() would find it after Ray is gone
 _RAYS_OWN = "PYTHONBREAKPOINT"
 

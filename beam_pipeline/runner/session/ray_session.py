@@ -5,16 +5,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from beam_pipeline.runner.options import RunnerConfig, cpu_count
-from beam_pipeline.runner.session.code_shipping import ShippedCode
 
 if TYPE_CHECKING:
     from beam_pipeline.runner.driver.pools import WorkerPools
+    from beam_pipeline.runner.session.code_shipping import ShippedCode
 
 
 class RaySession:
@@ -68,12 +68,13 @@ class RaySession:
         self.close()
 
     @property
-    def capacity(self) -> Mapping[str, float] | None:
-        """Resources of a Ray of our own, by Ray's names (memory in bytes); None for a cluster, which may grow."""
-        import ray
+    def fixed(self) -> bool:
+        """Whether this is a Ray of this process alone, to which nothing will be added; a cluster may grow."""
+        from ray._private import worker
 
         self.wait()
-        return dict(ray.cluster_resources()) if self._local else None
+        node = worker._global_node
+        return self._local or (node is not None and node.is_head())
 
     def resolve(self, config: RunnerConfig) -> RunnerConfig:
         """The configuration with this cluster's CPUs as the most workers, unless the user gave a number."""
@@ -111,7 +112,7 @@ class RaySession:
             self._borrowed += 1
         if pools is None:
             pools = WorkerPools(
-                config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.capacity
+                config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.fixed
             )
         pools.warm()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,9 @@ _THREAD_VARIABLES = (
 )
 
 
+_OPEN_LIMIT_S = 60.0
+
+
 class BundleWorker:
     """One worker of a pool. Stages stay open, and models loaded, until their job closes."""
 
@@ -40,6 +44,7 @@ class BundleWorker:
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
         if main_session:
             load_main_session(main_session)
+        self._changed = threading.Condition()
         self._specs: dict[tuple[str, str], StageSpec] = {}
         self._open: dict[tuple[str, str], StageRunner] = {}
 
@@ -53,9 +58,11 @@ class BundleWorker:
         A stage is told again when the index of a side input was lost and made anew.
         """
         place = (spec.job, spec.plan.name)
-        self._specs[place] = spec
-        if place in self._open:
-            self._open[place].renew(spec)
+        with self._changed:
+            self._specs[place] = spec
+            if place in self._open:
+                self._open[place].renew(spec)
+            self._changed.notify_all()
 
     def run(self, job: str, task: BundleTask, *arguments: Any) -> Any:
         """Run a bundle: the result, then one payload (or None) for each output of the stage, each a return of its own."""
@@ -96,9 +103,13 @@ class BundleWorker:
 
     def _runner(self, job: str, stage: str) -> StageRunner:
         place = (job, stage)
-        if place not in self._open:
-            self._open[place] = StageRunner(self._specs[place], _fetch)
-        return self._open[place]
+        with self._changed:
+            # calls of an actor with several threads begin in any order, so a bundle may overtake its stage's `open`
+            if not self._changed.wait_for(lambda: place in self._specs, _OPEN_LIMIT_S):
+                raise TimeoutError(f"stage {stage} of job {job} was not opened here within {_OPEN_LIMIT_S:g} s")
+            if place not in self._open:
+                self._open[place] = StageRunner(self._specs[place], _fetch)
+            return self._open[place]
 
 
 def _fetch(item: Any) -> Any:

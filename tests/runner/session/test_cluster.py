@@ -23,7 +23,7 @@ LOCAL = ("--ray_workers_max=1", "--ray_object_store_mb=100")
 
 def test_a_run_alone_opens_a_session_and_ends_it() -> None:
     with use_session(config(*LOCAL), PackedCode()) as run:
-        assert ray.is_initialized() and run.session.capacity
+        assert ray.is_initialized() and run.session.fixed
         assert run.code.runtime_env == {}
     assert not ray.is_initialized()
 
@@ -45,7 +45,7 @@ def test_runs_in_one_scope_share_a_session_and_the_warm_workers_of_equal_code() 
 def test_a_ray_that_the_caller_started_is_used_and_left(cluster: Cluster, with_token: None) -> None:
     with joined(cluster.address):
         with use_session(config(), PackedCode()) as run:
-            assert run.session.capacity is None
+            assert not run.session.fixed
             assert run.code.runtime_env["py_modules"], "its workers lack the runner"
         assert ray.is_initialized()
 
