@@ -1,7 +1,7 @@
 """pytest plugin: sends the pipelines of Beam's tests to one runner class and writes down how each test ended.
 
 Set in the environment: CONFORMANCE_RUNNER, the dotted name of a PipelineRunner class; CONFORMANCE_RECORD, the file that
-gets one JSON line a test; CONFORMANCE_FORCE=1 replaces Beam's local runners also where a test names one.
+gets one JSON line a test; CONFORMANCE_FLAGS, options of every pipeline; CONFORMANCE_FORCE=1 replaces Beam's local runners also where a test names one.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def new_runner(is_drain: bool = False) -> PipelineRunner:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    TestPipeline.pytest_test_pipeline_options = f"--runner={os.environ['CONFORMANCE_RUNNER']}"
-    _route_pipelines(force=os.environ.get("CONFORMANCE_FORCE") == "1")
+    flags = os.environ["CONFORMANCE_FLAGS"].split()
+    TestPipeline.pytest_test_pipeline_options = " ".join([f"--runner={os.environ['CONFORMANCE_RUNNER']}", *flags])
+    _route_pipelines(force=os.environ.get("CONFORMANCE_FORCE") == "1", flags=flags)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -85,8 +86,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _write(_running.pop(report.nodeid))
 
 
-def _route_pipelines(force: bool) -> None:
-    """Give beam.Pipeline the runner under test where neither a caller nor its options name one."""
+def _route_pipelines(force: bool, flags: list[str]) -> None:
+    """Give beam.Pipeline the runner under test, and the suite's flags, where neither a caller nor its options name one."""
     original = beam.Pipeline.__init__
 
     @functools.wraps(original)
@@ -101,6 +102,8 @@ def _route_pipelines(force: bool) -> None:
         local = (chosen if isinstance(chosen, str) else type(chosen).__name__).rpartition(".")[2] in _LOCAL_RUNNERS
         if chosen is None or (force and local):
             runner = new_runner()
+            if options is None and argv is None:
+                argv = flags
         original(self, runner, options, argv, *args, **named)
 
     beam.Pipeline.__init__ = init

@@ -44,6 +44,7 @@ def run_suite(
         environment = os.environ | {
             "CONFORMANCE_RUNNER": runner.replace(":", "."),
             "CONFORMANCE_RECORD": str(record),
+            "CONFORMANCE_FLAGS": " ".join(chosen.flags),
             "CONFORMANCE_FORCE": "1" if force else "0",
         }
         started = time.monotonic()

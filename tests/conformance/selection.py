@@ -9,12 +9,16 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Suite:
-    """Importable `modules`, cut down by pytest's -m (`marker`) and -k (`keyword`); `omitted` says what else and why."""
+    """Importable `modules`, cut down by pytest's -m (`marker`) and -k (`keyword`); `omitted` says what else and why.
+
+    `flags`: options of every pipeline; a runner ignores those that are not its own.
+    """
 
     modules: tuple[str, ...]
     marker: str = ""
     keyword: str = ""
     omitted: str = ""
+    flags: tuple[str, ...] = ()
 
 
 def _beam(names: str) -> tuple[str, ...]:
@@ -61,6 +65,8 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
             _beam("ml.inference.base_test"),
             keyword="RunInferenceBaseTest and not streaming and not side and not watch",
             omitted="streaming, side, watch: models that change while an unbounded pipeline runs",
+            # three tests count the batches of a few elements, and so want them in one bundle
+            flags=("--ray_workers_max=1",),
         ),
         "portable": Suite(
             ("tests.conformance.rebased_portable",),

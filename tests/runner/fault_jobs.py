@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import psutil
 from apache_beam.coders import VarIntCoder
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.metrics import Metrics
@@ -224,8 +223,12 @@ _known: dict[int, float] = {}
 
 def worker_titles() -> dict[int, str]:
     """Titles of the bundle workers below this process, by process id."""
+    now = time.monotonic()
+    if not _known or now - next(iter(_known.values())) > 0.2:  # walking the tree takes milliseconds
+        _known.clear()
+        _known.update(dict.fromkeys(descendants(os.getpid()), now))
     titles = {}
-    for pid in _descendants():
+    for pid in _known:
         try:
             title = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
         except (FileNotFoundError, ProcessLookupError):
@@ -235,9 +238,16 @@ def worker_titles() -> dict[int, str]:
     return titles
 
 
-def _descendants() -> list[int]:
-    now = time.monotonic()
-    if not _known or now - next(iter(_known.values())) > 0.2:  # walking the tree takes milliseconds
-        _known.clear()
-        _known.update(dict.fromkeys((p.pid for p in psutil.Process().children(recursive=True)), now))
-    return list(_known)
+def descendants(ancestor: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [ancestor]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]

@@ -112,7 +112,9 @@ class Scheduler:
         return None
 
     def _bundle(self, stage: StageState, now: float) -> Work:
-        parallel = max(1, self._pools.limit(stage.plan.request)) * (4 if stage.plan.splittable else 2)
+        # more bundles than places, so that places that are done early are not idle; for one place alone it gains nothing
+        places = max(1, self._pools.limit(stage.plan.request)) * stage.plan.request.max_active_bundles
+        parallel = 1 if places == 1 else places * (4 if stage.plan.splittable else 2)
         inputs = stage.next_inputs(now, parallel, self._job.config.bundle_bytes)
         stage.bundles += 1
         stage.uncommitted += 1
