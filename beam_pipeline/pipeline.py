@@ -143,7 +143,7 @@ class MultimodalPipeline:
         check_runner(runner, options)
         target = Path(output or self._config.output)
         _keep_apart(target, self._config)
-        executor = PipelineExecutor(runner, _one_display(options, self._console))
+        executor = PipelineExecutor(runner, one_display(options, self._console))
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash) as held:
             with ProgressDisplay(self._console, *_progress(held.staging), executor.progress):
                 report = executor.run(lambda p: self.build(p, held.staging, fail_fast, read_with))
@@ -187,7 +187,7 @@ def _keep_apart(output: Path, config: PipelineConfig) -> None:
                 )
 
 
-def _one_display(options: PipelineOptions, console: Console) -> PipelineOptions:
+def one_display(options: PipelineOptions, console: Console) -> PipelineOptions:
     """The options; where our own display is seen, RayRunner draws none of its own beside it."""
     if console.quiet or options.view_as(RayOptions).ray_progress != "auto":
         return options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from beam_pipeline.runner.progress import JobProgress, summary, table
 from beam_pipeline.summary import SourceOutcomes
@@ -93,7 +95,7 @@ class ProgressDisplay:
 
 
 class _WithStages(Progress):
-    """The bar, and below it the stages of a runner that tells of them."""
+    """The bar, and below it the stages at work of a runner that tells of them."""
 
     def __init__(self, *columns: ProgressColumn, job: Callable[[], JobProgress | None], console: Console) -> None:
         self._job = job
@@ -103,7 +105,9 @@ class _WithStages(Progress):
         yield from super().get_renderables()
         job = self._job()
         if job is not None:
-            yield table(job)
+            done = sum(stage.done for stage in job.stages)
+            yield Text(f"  {done} of {len(job.stages)} stages done")
+            yield table(replace(job, stages=tuple(stage for stage in job.stages if stage.state == "running")))
 
 
 def outcome_table(outcomes: Sequence[SourceOutcomes]) -> Table:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.runner --json benchmarks/results/runner.json
     python -m benchmarks.memory --runner RayRunner --json benchmarks/results/memory.json
-    python -m tests.conformance --suite vr --out benchmarks/results/conformance-vr.json      (fnapi, ml, core, io, portable)
+    python -m tests.conformance --suite vr --out benchmarks/results/conformance-vr.json  (fnapi, ml, core, io, portable)
     python -m benchmarks.runner_table [--check]
 
 It only writes what these files say; `--check` writes nothing and exits 1 where the page says something else.

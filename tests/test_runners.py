@@ -20,7 +20,7 @@ EMBEDDED = ("--runner=PortableRunner", "--job_endpoint=embed")
 WORKER = Path(sys.executable).with_name("demosift-worker")
 RUNNERS = {
     "ray-1": ("--runner=RayRunner", "--ray_workers_max=1"),
-    "ray-2": ("--runner=RayRunner", "--ray_workers_max=2"),
+    "ray-2": ("--runner=RayRunner", "--ray_workers_max=2", "--labels=airflow-version=v2-10-0"),
     # as many workers from the start, and a bundle for every few recordings, or few of them would find work
     "ray-4": ("--runner=RayRunner", "--ray_workers_max=4", "--ray_workers_min=4", "--ray_bundle_mb=0.0005"),
     "bundle-based": ("--runner=BundleBasedDirectRunner",),

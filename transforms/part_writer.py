@@ -18,7 +18,7 @@ from transforms.output_files import OUT, PartReport
 
 Compression = Literal["zstd", "lz4", "snappy", "none"]
 _LEVELS = {"zstd": range(1, 23), "lz4": range(1, 13)}
-_GROUP_BYTES = 64 << 20
+_GROUP_BYTES = 4 << 20
 """A row group is closed at this size too, so that rows with images bound the memory of writer and reader."""
 _CHUNK = 1 << 20
 
@@ -31,7 +31,7 @@ class SinkParams:
     compression: Compression = "zstd"
     compression_level: int | None = None
     row_group_rows: int = 4096
-    part_target_mb: float = 256.0
+    part_target_mb: float = 64.0
     ledger_part_rows: int = 1_000_000
 
     def __post_init__(self) -> None:
@@ -89,7 +89,9 @@ class PartWriter:
         """Close the row group."""
         if self._pending:
             self._writer.write_table(pa.Table.from_batches(self._pending, self._schema).combine_chunks())
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+            self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+            # Arrow keeps for itself what encoding took, several times the row group's size
+            pa.default_memory_pool().release_unused()
 
 
 class _ParquetTables:

@@ -8,6 +8,7 @@ from beam_pipeline.runner.errors import PipelineFailed, UnsupportedPipeline
 from beam_pipeline.runner.executor import ExecutionReport, PipelineExecutor, resolve_runner
 from beam_pipeline.runner.lifecycle import PipelineLifecycleManager
 from beam_pipeline.runner.options import RayOptions
+from beam_pipeline.runner.session.zygote import prepare_zygote
 
 if TYPE_CHECKING:
     from beam_pipeline.runner.ray_runner import RayRunner
@@ -27,6 +28,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Ray is an extra, and takes half a second to import: only who runs on it pays for it
     if name == "RayRunner":
+        # the process that makes Ray's workers imports it meanwhile
+        prepare_zygote()
         from beam_pipeline.runner.ray_runner import RayRunner
 
         return RayRunner

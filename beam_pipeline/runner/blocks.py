@@ -1,19 +1,16 @@
-"""Blocks: what one output of a bundle wrote, as arrays that Ray's object store holds without a copy, and slices of them."""
+"""Blocks: what one output of a bundle wrote, as arrays that Ray's object store holds without a copy, and slices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from beam_pipeline.runner.beam_internals import data_plane
+from beam_pipeline.runner.packing import Bytes, PackedArray, pack, unpack
 
-Bytes = NDArray[np.uint8]
-Payload = tuple[Bytes, ...]
+Payload = tuple[Bytes | PackedArray, ...]
 
 _CHUNK_BYTES = 4 << 20
 _MAX_CUTS = 4096
@@ -34,17 +31,18 @@ class BlockInfo:
     digest: int = 0
 
 
-class BlockBuffer(data_plane.ClosableOutputStream):  # type: ignore[misc]
+class BlockBuffer(data_plane.ClosableOutputStream):
     """Receives the encoded elements of one output and remembers at most 4,096 places where it can be cut.
 
-    Every element is a cut until there are 4,096; then every second one is forgotten, and so on: few and large elements can
-    be handed out one by one, many small ones cost nothing.
+    Every element is a cut until there are 4,096; then every second one is forgotten, and so on: few and large elements
+    can be handed out one by one, many small ones cost nothing.
     """
 
     def __init__(self) -> None:
         super().__init__(None)
         self.elements = 0
-        self._chunks: list[Bytes] = []
+        self._chunks: list[Bytes | PackedArray] = []
+        self._digest = xxhash.xxh3_64()
         self._flushed = 0
         self._cuts: list[int] = []
         self._stride = 1
@@ -69,8 +67,7 @@ class BlockBuffer(data_plane.ClosableOutputStream):  # type: ignore[misc]
             self._flush()
         if self._flushed and (not self._cuts or self._cuts[-1] != self._flushed):
             self._cuts.append(self._flushed)
-        digest = digest_of(self._chunks)
-        return BlockInfo(self._flushed, self.elements, tuple(self._cuts), digest), tuple(self._chunks)
+        return BlockInfo(self._flushed, self.elements, tuple(self._cuts), self._digest.intdigest()), tuple(self._chunks)
 
     def _cut(self) -> None:
         self._cuts.append(self._flushed + self.size())
@@ -83,7 +80,8 @@ class BlockBuffer(data_plane.ClosableOutputStream):  # type: ignore[misc]
 
     def _flush(self) -> None:
         chunk = self.get()
-        self._chunks.append(np.frombuffer(chunk, dtype=np.uint8))
+        self._digest.update(chunk)
+        self._chunks.append(pack(chunk))
         self._flushed += len(chunk)
         self._clear()
 
@@ -101,27 +99,20 @@ class Span:
         return self.stop - self.start
 
 
-def digest_of(arrays: Iterable[NDArray[Any]]) -> int:
-    """64-bit hash of the arrays' bytes, which the bounds between them do not change."""
-    digest = xxhash.xxh3_64()
-    for array in arrays:
-        digest.update(array.data)
-    return int(digest.intdigest())
-
-
-def pieces(payload: Sequence[Bytes], span: Span) -> Iterator[tuple[int, bytes]]:
-    """The span's elements in at most about 256 pieces that end at a cut or an array's end: (position after it, bytes)."""
+def pieces(payload: Sequence[Bytes | PackedArray], span: Span) -> Iterator[tuple[int, bytes]]:
+    """The span's elements in about 256 pieces that end at a cut or an array's end: (position after it, bytes)."""
     cuts = iter(span.cuts)
     least = span.nbytes // _PIECES
     cut = next(cuts, span.stop)
     base, position = 0, span.start
     for array in payload:
         end = min(base + len(array), span.stop)
-        while position < end:
+        opened = unpack(array) if position < end else None
+        while opened is not None and position < end:
             while cut < position + max(1, least) and cut < span.stop:
                 cut = next(cuts, span.stop)
             upto = min(cut, end)
-            yield upto, array[position - base : upto - base].tobytes()
+            yield upto, opened[position - base : upto - base].tobytes()
             position = upto
         base += len(array)
         if base >= span.stop:

@@ -50,12 +50,12 @@ def check_pipeline(pipeline: beam_runner_api_pb2.Pipeline) -> None:
             )
     for transform in transforms.values():
         environment = pipeline.components.environments.get(transform.environment_id)
-        if environment is not None and environment.urn != python_urns.EMBEDDED_PYTHON:
-            if transform.spec.urn in translations.PAR_DO_URNS or not transform.subtransforms:
-                raise UnsupportedPipeline(
-                    f"{transform.unique_name} runs in an environment of {environment.urn}; RayRunner runs Python "
-                    "transforms in Ray workers. Use the transform's Python form, or a portable runner"
-                )
+        runs = transform.spec.urn in translations.PAR_DO_URNS or not transform.subtransforms
+        if runs and environment is not None and environment.urn != python_urns.EMBEDDED_PYTHON:
+            raise UnsupportedPipeline(
+                f"{transform.unique_name} runs in an environment of {environment.urn}; RayRunner runs Python "
+                "transforms in Ray workers. Use the transform's Python form, or a portable runner"
+            )
 
 
 def _unbounded(name: str) -> UnsupportedPipeline:
@@ -65,7 +65,7 @@ def _unbounded(name: str) -> UnsupportedPipeline:
     )
 
 
-class _UnboundedVisitor(PipelineVisitor):  # type: ignore[misc]
+class _UnboundedVisitor(PipelineVisitor):
     """Finds the roots of a pipeline that never end."""
 
     def enter_composite_transform(self, node: AppliedPTransform) -> None:
@@ -84,6 +84,6 @@ class _UnboundedVisitor(PipelineVisitor):  # type: ignore[misc]
 def check_sources(pipeline: Pipeline) -> None:
     """Raise UnsupportedPipeline for a source that never ends.
 
-    Beam's own counting source, and periodic impulses with a stop, are unbounded by type and yet known to end: these run.
+    Beam's own counting source, and periodic impulses with a stop, are unbounded by type and known to end: these run.
     """
     pipeline.visit(_UnboundedVisitor())

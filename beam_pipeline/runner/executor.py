@@ -15,6 +15,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from beam_pipeline.runner.portability.process_workers import offer_process_workers
 from beam_pipeline.runner.progress import JobProgress
 from beam_pipeline.runner.result import RayPipelineResult
+from beam_pipeline.runner.session.zygote import prepare_zygote
 
 DEFAULT_RUNNER = "DirectRunner"
 
@@ -51,6 +52,8 @@ def resolve_runner(name: str) -> PipelineRunner:
 
 
 def _ray_runner() -> PipelineRunner:
+    # before Ray is imported, and meanwhile: the process that makes its workers
+    prepare_zygote()
     try:
         from beam_pipeline.runner.ray_runner import RayRunner
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What surrounds runs: one Ray session for all of them, termination turned into an orderly end, clean-up whatever happens."""
+"""What surrounds runs: one Ray session for all, termination as an orderly end, clean-up whatever happens."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _BEAM_LOGGER = "apache_beam.runners.common"
 class PipelineLifecycleManager:
     """Context of one run or of several.
 
-    Pipelines that RayRunner runs inside it share one Ray session and its warm workers; the first one opens it, the end of
-    the context drains the workers and ends what was started. Inside it SIGTERM raises KeyboardInterrupt in the main thread, as Ctrl-C does, so that a scheduler's kill
-    cancels the pipeline, and Beam logs no traceback of it. What was there before is put back, also after an error.
+    Pipelines that RayRunner runs inside it share one Ray session and its warm workers: the first one opens it, the end
+    of the context drains the workers and ends what was started. Inside it SIGTERM raises KeyboardInterrupt in the main
+    thread, as Ctrl-C does, so that a scheduler's kill cancels the pipeline, and Beam logs no traceback of it. What was
+    there before is put back, also after an error.
     """
 
     def __init__(self) -> None:

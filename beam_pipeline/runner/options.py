@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StreamingOptions
 
 from beam_pipeline.runner.progress import SHOWS, Show
 
@@ -97,6 +97,7 @@ class RunnerConfig:
 
     `workers_max` is the CPU count of this machine until a session resolves it, unless `workers_max_given`.
     `object_store_bytes` None leaves the size to Ray; `spill_dir` is for a cluster that is started here.
+    `keeps_reshuffles`: as Beam expands them, since those of older versions drop panes and times.
     `max_user_failures` counts attempts (the last failure fails the job); `max_system_failures` counts survived losses.
     """
 
@@ -114,6 +115,7 @@ class RunnerConfig:
     shuffle_partitions: int
     worker_idle_seconds: float
     progress: Show
+    keeps_reshuffles: bool
 
     @classmethod
     def from_options(cls, options: PipelineOptions) -> RunnerConfig:
@@ -152,6 +154,7 @@ class RunnerConfig:
             shuffle_partitions=own.ray_shuffle_partitions,
             worker_idle_seconds=own.ray_worker_idle_seconds,
             progress=own.ray_progress,
+            keeps_reshuffles=options.view_as(StreamingOptions).update_compatibility_version is not None,
         )
 
     def resolved(self, cluster_cpus: int) -> RunnerConfig:

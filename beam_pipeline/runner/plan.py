@@ -80,10 +80,15 @@ class StagePlan:
 
 
 def plan_stages(
-    pipeline: beam_runner_api_pb2.Pipeline, partitions: int, drain: bool = False
+    pipeline: beam_runner_api_pb2.Pipeline, partitions: int, drain: bool = False, keep_reshuffles: bool = False
 ) -> tuple[StagePlan, ...]:
-    """The pipeline's stages in topological order; `partitions` is the number of key ranges of every shuffle."""
-    proto = mark_reshuffles(copy.deepcopy(pipeline))
+    """The pipeline's stages in topological order; `partitions` is the number of key ranges of every shuffle.
+
+    `keep_reshuffles`: shuffle them as Beam expands them, instead of dealing blocks out anew.
+    """
+    proto = copy.deepcopy(pipeline)
+    if not keep_reshuffles:
+        mark_reshuffles(proto)
     context, stages = translations.create_and_optimize_stages(
         proto,
         phases=[
@@ -132,9 +137,7 @@ class _Planner:
             if not stage.is_stateful()
             for t in stage.transforms
             if t.spec.urn == bundle_processor.DATA_INPUT_URN
-        } | {
-            translations.create_buffer_id(pcoll).decode() for stage in self._stages for pcoll in stage.side_inputs()
-        }
+        } | {translations.create_buffer_id(pcoll).decode() for stage in self._stages for pcoll in stage.side_inputs()}
 
     def plan(self) -> tuple[StagePlan, ...]:
         return tuple(self._stage(index, stage) for index, stage in enumerate(self._stages))
@@ -207,21 +210,22 @@ class _Planner:
         coder_id = self._context.data_channel_coders[pcoll]
         buffer = _payload(transform)
         if buffer.startswith(_GROUP):
-            windowing = self._components.windowing_strategies[self._components.pcollections[pcoll].windowing_strategy_id]
+            windowing_id = self._components.pcollections[pcoll].windowing_strategy_id
+            windowing = self._components.windowing_strategies[windowing_id]
             transform.spec.urn = SHUFFLE_WRITE_URN
             transform.spec.payload = shuffle_write_payload(coder_id, "value" if is_trivial(windowing) else "windowed")
             return [StageOutput(transform.unique_name, buffer, "group")], []
         written, added = [], []
         if buffer in self._keyed:
-            keyed = beam_runner_api_pb2.PTransform(unique_name=transform.unique_name + "/Keyed", inputs=transform.inputs)
+            keyed = beam_runner_api_pb2.PTransform(
+                unique_name=transform.unique_name + "/Keyed", inputs=transform.inputs
+            )
             keyed.spec.urn = SHUFFLE_WRITE_URN
             keyed.spec.payload = shuffle_write_payload(coder_id, "element")
             added.append(keyed)
             written.append(StageOutput(keyed.unique_name, buffer, "keyed"))
         _set_port(transform, coder_id)
-        written.append(
-            StageOutput(transform.unique_name, buffer, "stream" if buffer in self._streamed else "unread")
-        )
+        written.append(StageOutput(transform.unique_name, buffer, "stream" if buffer in self._streamed else "unread"))
         return written, added
 
     def _side_inputs(self, transform: Any, payload: Any) -> Iterator[SideInput]:

@@ -173,7 +173,9 @@ def table(job: JobProgress) -> Table:
     order = {"running": 0, "waiting": 1, "done": 2}
     shown = sorted(range(len(job.stages)), key=lambda i: (order[job.stages[i].state], i))[:_ROWS]
     hidden = len(job.stages) - len(shown)
-    drawn = Table(box=SIMPLE_HEAD, title_justify="left", title=f"{job.seconds:.0f} s, {job.workers} workers")
+    drawn = Table(
+        box=SIMPLE_HEAD, expand=True, title_justify="left", title=f"{job.seconds:.0f} s, {job.workers} workers"
+    )
     drawn.add_column("stage", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("bundles", "elements", "bytes", "worker s", "state"):
         drawn.add_column(name, justify="right", no_wrap=True)

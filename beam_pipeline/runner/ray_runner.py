@@ -28,6 +28,7 @@ from beam_pipeline.runner.result import RayPipelineResult
 from beam_pipeline.runner.session.cluster import use_session
 from beam_pipeline.runner.session.code_packing import PackedCode, pack_code
 from beam_pipeline.runner.session.ray_client import CLIENT, follow_on_cluster
+from beam_pipeline.runner.session.zygote import drop_zygote
 
 
 class RayRunner(PipelineRunner):
@@ -64,6 +65,8 @@ class RayRunner(PipelineRunner):
         self, pipeline: beam_runner_api_pb2.Pipeline, options: PipelineOptions
     ) -> RayPipelineResult:
         config = RunnerConfig.from_options(options)
+        if config.address is not None:
+            drop_zygote()
         validate_pipeline_graph(pipeline)
         check_pipeline(pipeline)
         packed = pack_code(options)
@@ -78,7 +81,7 @@ class RayRunner(PipelineRunner):
     ) -> RayPipelineResult:
         """Start a checked pipeline with this process as its driver."""
         merged = merge_common_environments(merge_superset_dep_environments(pipeline))
-        plans = plan_stages(merged, config.shuffle_partitions, self._is_drain)
+        plans = plan_stages(merged, config.shuffle_partitions, self._is_drain, config.keeps_reshuffles)
         job = Job(plans, config, Progress(config.progress))
 
         def run(cancelled: threading.Event) -> None:

@@ -10,16 +10,16 @@ from beam_pipeline.runner.beam_internals import beam_runner_api_pb2, bundle_proc
 RESHUFFLE = "ray:reshuffle:v1"
 
 
-def mark_reshuffles(proto: Any) -> Any:
+def mark_reshuffles(proto: Any) -> None:
     """Mark the reshuffles whose input and output have one coder and windowing, which is nearly all."""
     pcollections = proto.components.pcollections
     for transform in proto.components.transforms.values():
-        if transform.spec.urn == common_urns.composites.RESHUFFLE.urn and len(transform.inputs) == 1 and len(transform.outputs) == 1:
+        known = transform.spec.urn == common_urns.composites.RESHUFFLE.urn
+        if known and len(transform.inputs) == 1 and len(transform.outputs) == 1:
             before = pcollections[next(iter(transform.inputs.values()))]
             behind = pcollections[next(iter(transform.outputs.values()))]
             if (before.coder_id, _window_coder(proto, before)) == (behind.coder_id, _window_coder(proto, behind)):
                 transform.spec.urn = RESHUFFLE
-    return proto
 
 
 def _window_coder(proto: Any, pcollection: Any) -> str:

@@ -52,7 +52,12 @@ TaskInput = StreamInput | EncodedInput | ShuffledInput
 
 @dataclass(frozen=True, slots=True)
 class BundleTask:
-    """One attempt at one bundle. A replay takes the whole input whatever the limits."""
+    """One attempt at one bundle. A replay takes the whole input whatever the limits.
+
+    `log_level`: from which on the driver wants to be told of records.
+
+    `kept`: of the last element, where the first time it was split, the part that is the bundle's own, encoded.
+    """
 
     bundle: str
     stage: str
@@ -60,7 +65,9 @@ class BundleTask:
     seconds: float
     nbytes_out: int
     inline_bytes: int
+    log_level: int
     replay: bool = False
+    kept: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class BundleResult:
     written: tuple[Written, ...] = ()
     residuals: tuple[Residual, ...] = ()
     unread: Unread | None = None
+    kept: bytes | None = None
     responses: tuple[bytes, ...] = ()
     finalize: bool = False
     elements: int = 0

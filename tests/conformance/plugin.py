@@ -1,7 +1,8 @@
 """pytest plugin: sends the pipelines of Beam's tests to one runner class and writes down how each test ended.
 
 Set in the environment: CONFORMANCE_RUNNER, the dotted name of a PipelineRunner class; CONFORMANCE_RECORD, the file that
-gets one JSON line a test; CONFORMANCE_FLAGS, options of every pipeline; CONFORMANCE_FORCE=1 replaces Beam's local runners also where a test names one.
+gets one JSON line a test; CONFORMANCE_FLAGS, RayRunner's options for every pipeline; CONFORMANCE_FORCE=1 replaces
+Beam's local runners also where a test names one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 
+from beam_pipeline.runner.options import RayOptions
 from tests.conformance.result import Ended
 
 MESSAGE_LIMIT = 600
@@ -87,7 +89,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def _route_pipelines(force: bool, flags: list[str]) -> None:
-    """Give beam.Pipeline the runner under test, and the suite's flags, where neither a caller nor its options name one."""
+    """Give beam.Pipeline the suite's flags, and the runner under test where neither caller nor options name one."""
     original = beam.Pipeline.__init__
 
     @functools.wraps(original)
@@ -102,11 +104,21 @@ def _route_pipelines(force: bool, flags: list[str]) -> None:
         local = (chosen if isinstance(chosen, str) else type(chosen).__name__).rpartition(".")[2] in _LOCAL_RUNNERS
         if chosen is None or (force and local):
             runner = new_runner()
-            if options is None and argv is None:
-                argv = flags
+        if options is None and argv is None:
+            argv = flags
+        elif options is not None:
+            _add(flags, options)
         original(self, runner, options, argv, *args, **named)
 
     beam.Pipeline.__init__ = init
+
+
+def _add(flags: list[str], options: PipelineOptions) -> None:
+    """Give options that a test made the suite's flags too; its own stay."""
+    added, given = RayOptions(flags), options.view_as(RayOptions)
+    for name in RayOptions._visible_option_list(added):
+        if getattr(given, name) == getattr(RayOptions([]), name):
+            setattr(given, name, getattr(added, name))
 
 
 def _test_id(report: pytest.TestReport) -> str:

@@ -25,6 +25,8 @@ def _beam(names: str) -> tuple[str, ...]:
     return tuple(f"apache_beam.{name}" for name in names.split())
 
 
+# tests that count batches, bundles or calls want a few elements in one bundle, as a runner with one worker has them
+ONE_BUNDLE = ("--ray_workers_max=1",)
 _TIMERS = (
     "et_timer_with_no: a timer that a later element sets anew or clears; FnApiRunner fails them too "
     "(https://github.com/apache/beam/issues/35168)"
@@ -54,19 +56,20 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
                 "transforms.combinefn_lifecycle_test transforms.deduplicate_test transforms.resources_test "
                 "testing.util_test typehints.typed_pipeline_test runners.common_test metrics.metric_test"
             ),
+            flags=ONE_BUNDLE,
         ),
         "io": Suite(
             _beam(
                 "io.textio_test io.fileio_test io.tfrecordio_test io.parquetio_test io.avroio_test "
                 "io.filebasedsource_test io.sources_test io.iobase_test io.concat_source_test"
             ),
+            flags=ONE_BUNDLE,
         ),
         "ml": Suite(
             _beam("ml.inference.base_test"),
             keyword="RunInferenceBaseTest and not streaming and not side and not watch",
             omitted="streaming, side, watch: models that change while an unbounded pipeline runs",
-            # three tests count the batches of a few elements, and so want them in one bundle
-            flags=("--ray_workers_max=1",),
+            flags=ONE_BUNDLE,
         ),
         "portable": Suite(
             ("tests.conformance.rebased_portable",),

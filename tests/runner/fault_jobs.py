@@ -46,10 +46,14 @@ class Deaths:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def not_struck(self) -> list[Place]:
-        return [(doing, number) for doing, number in self.places if not (self.folder / f"dead-{doing}-{number}").exists()]
+        return [
+            (doing, number) for doing, number in self.places if not (self.folder / f"dead-{doing}-{number}").exists()
+        ]
 
 
-class _Ranges(RestrictionProvider):  # type: ignore[misc]
+class Ranges(RestrictionProvider):  # type: ignore[misc]
+    """Elements (start, stop) are read as that range of numbers."""
+
     def initial_restriction(self, element: tuple[int, int]) -> OffsetRange:
         return OffsetRange(*element)
 
@@ -63,12 +67,12 @@ class _Ranges(RestrictionProvider):  # type: ignore[misc]
 class _Count(beam.DoFn):  # type: ignore[misc]
     """A splittable DoFn: the numbers of a range."""
 
+    RANGE = beam.DoFn.RestrictionParam(Ranges())
+
     def __init__(self, deaths: Deaths) -> None:
         self._deaths = deaths
 
-    def process(
-        self, element: tuple[int, int], tracker: Any = beam.DoFn.RestrictionParam(_Ranges())
-    ) -> Iterator[int]:
+    def process(self, element: tuple[int, int], tracker: Any = RANGE) -> Iterator[int]:
         number = tracker.current_restriction().start
         while tracker.try_claim(number):
             self._deaths.strike("read", number)
@@ -102,8 +106,9 @@ class _Sum(beam.DoFn):  # type: ignore[misc]
 class _Remember(beam.DoFn):  # type: ignore[misc]
     """Keeps its values in state, and writes them when the timer fires at the window's end."""
 
-    VALUES = BagStateSpec("values", VarIntCoder())
     END = TimerSpec("end", beam.TimeDomain.WATERMARK)
+    SET_END = beam.DoFn.TimerParam(END)
+    VALUES = beam.DoFn.StateParam(BagStateSpec("values", VarIntCoder()))
 
     def __init__(self, deaths: Deaths) -> None:
         self._deaths = deaths
@@ -111,8 +116,8 @@ class _Remember(beam.DoFn):  # type: ignore[misc]
     def process(
         self,
         element: tuple[int, tuple[int, bytes]],
-        values: Any = beam.DoFn.StateParam(VALUES),
-        end: Any = beam.DoFn.TimerParam(END),
+        values: Any = VALUES,
+        end: Any = SET_END,
         window: Any = beam.DoFn.WindowParam,
     ) -> None:
         self._deaths.strike("state", element[1][0])
@@ -120,9 +125,7 @@ class _Remember(beam.DoFn):  # type: ignore[misc]
         end.set(window.end)
 
     @on_timer(END)
-    def at_the_end(
-        self, key: int = beam.DoFn.KeyParam, values: Any = beam.DoFn.StateParam(VALUES)
-    ) -> Iterator[tuple[str, int, int, int]]:
+    def at_the_end(self, key: int = beam.DoFn.KeyParam, values: Any = VALUES) -> Iterator[tuple[str, int, int, int]]:
         self._deaths.strike("timer", key)
         found = list(values.read())
         yield "state", key, sum(found), len(found)
@@ -132,12 +135,19 @@ def _write(group: tuple[None, Iterable[Any]], path: Path) -> None:
     path.write_text(repr(sorted(group[1])))
 
 
-def run_whole_model(deaths: Deaths, count: int, options: Iterable[str]) -> PipelineResult:
-    """Start the pipeline over `count` numbers; its output will lie in the folder of `deaths`."""
-    pipeline = beam.Pipeline(runner=RayRunner(), options=PipelineOptions([*SMALL_BUNDLES, *SURVIVE, *options]))
+def run_whole_model(deaths: Deaths, count: int, weights_each: int = 1) -> PipelineResult:
+    """Start the pipeline over `count` numbers; its output will lie in the folder of `deaths`.
+
+    `weights_each`: entries of the side input, in tens.
+    """
+    pipeline = beam.Pipeline(runner=RayRunner(), options=PipelineOptions([*SMALL_BUNDLES, *SURVIVE]))
     step = count // 8
     numbers = pipeline | beam.Create([(i * step, (i + 1) * step) for i in range(8)]) | beam.ParDo(_Count(deaths))
-    weights = numbers | beam.Filter(lambda n: n < 10) | beam.Map(lambda n: (n, n + 1))
+    weights = (
+        numbers
+        | beam.Filter(lambda n: n < 10)
+        | beam.FlatMap(lambda n: [(n + 10 * i, n + 1) for i in range(weights_each)])
+    )
     keyed = numbers | beam.Reshuffle() | beam.ParDo(_Key(deaths), beam.pvalue.AsDict(weights))
     keyed = keyed | beam.Map(lambda pair: pair).with_output_types(tuple[int, tuple[int, bytes]])
     sums = keyed | beam.GroupByKey() | beam.ParDo(_Sum(deaths))

@@ -17,6 +17,8 @@ def test_every_option_is_documented_with_its_default() -> None:
     assert rows.keys() == names
     for name, told in rows.items():
         default = getattr(options, name)
-        assert default is None or told == f"{default:g}" if isinstance(default, float) else default in (None, told) or (
-            str(default) == told
+        assert (
+            default is None or told == f"{default:g}"
+            if isinstance(default, float)
+            else default in (None, told) or (str(default) == told)
         ), name

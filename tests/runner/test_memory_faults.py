@@ -65,10 +65,10 @@ def test_a_worker_that_runs_out_of_memory_once_changes_nothing(memory_limit: Non
 
 
 def test_a_bundle_that_always_runs_out_of_memory_is_told_with_the_remedy(memory_limit: None, tmp_path: Path) -> None:
-    options = PipelineOptions([*OPTIONS, "--ray_max_system_failures=1"])
+    pipeline = beam.Pipeline(runner=RayRunner(), options=PipelineOptions([*OPTIONS, "--ray_max_system_failures=1"]))
+    pipeline | beam.Create([7]) | beam.Reshuffle() | "Greedy" >> beam.ParDo(_Greedy(tmp_path, times=100))
     with pytest.raises(PipelineFailed, match="out of memory") as caught:
-        with beam.Pipeline(runner=RayRunner(), options=options) as pipeline:
-            pipeline | beam.Create([7]) | beam.Reshuffle() | "Greedy" >> beam.ParDo(_Greedy(tmp_path, times=100))
+        pipeline.run().wait_until_finish()
     assert caught.value.stage == "Greedy"
     assert (caught.value.user_failures, caught.value.system_failures) == (0, 2)
     assert "min_ram" in caught.value.error

@@ -25,7 +25,11 @@ assert GpusHint  # registers the hint `gpus`
 def caller_ray() -> Iterator[None]:
     """A Ray that the caller started, with a GPU that exists only in its books: it is used and left running."""
     ray.init(
-        address="local", num_cpus=3, num_gpus=1, object_store_memory=100_000_000, include_dashboard=False,
+        address="local",
+        num_cpus=3,
+        num_gpus=1,
+        object_store_memory=100_000_000,
+        include_dashboard=False,
         log_to_driver=False,
     )
     with PipelineLifecycleManager():

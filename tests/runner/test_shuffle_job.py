@@ -71,8 +71,10 @@ def test_more_partitions_than_keys_and_no_key_at_all(tmp_path: Path) -> None:
     with beam.Pipeline(runner=RayRunner(), options=_options("--ray_shuffle_partitions=64")) as pipeline:
         some = pipeline | beam.Create([("a", 1), ("b", 2), ("a", 3)])
         none = some | beam.Filter(lambda pair: False)
-        ({"some": some, "none": none} | beam.CoGroupByKey()) | beam.MapTuple(
-            lambda k, v: (k, sorted(v["some"]), list(v["none"]))
-        ) | beam.Map(_note, path)
+        (
+            ({"some": some, "none": none} | beam.CoGroupByKey())
+            | beam.MapTuple(lambda k, v: (k, sorted(v["some"]), list(v["none"])))
+            | beam.Map(_note, path)
+        )
         none | "Group none" >> beam.GroupByKey() | "Note none" >> beam.Map(_note, path)
     assert set(path.read_text().splitlines()) == {"('a', [1, 3], [])", "('b', [2], [])"}

@@ -1,4 +1,4 @@
-"""Workers that are killed while they do anything at all: output, counters and distributions are those of a quiet run."""
+"""Workers are killed while they do anything at all: output, counters and distributions are those of a quiet run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def session() -> Iterator[None]:
 
 def test_a_quiet_run_is_what_the_others_are_compared_with(tmp_path: Path) -> None:
     deaths = Deaths(tmp_path)
-    assert outcome(run_whole_model(deaths, COUNT, []), tmp_path) == expected(COUNT)
+    assert outcome(run_whole_model(deaths, COUNT), tmp_path) == expected(COUNT)
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_a_quiet_run_is_what_the_others_are_compared_with(tmp_path: Path) -> Non
 )
 def test_a_worker_dies_in_user_code(tmp_path: Path, places: list[Place]) -> None:
     deaths = Deaths(tmp_path, frozenset(places))
-    found = outcome(run_whole_model(deaths, COUNT, []), tmp_path)
+    found = outcome(run_whole_model(deaths, COUNT), tmp_path)
     assert deaths.not_struck() == []
     assert found == expected(COUNT)
 
 
-@pytest.mark.parametrize("doing", ["merge", "index"])
-def test_a_worker_is_killed_in_the_runners_own_work(tmp_path: Path, doing: str) -> None:
+@pytest.mark.parametrize(("doing", "weights"), [("merge", 1), ("index", 5000)])
+def test_a_worker_is_killed_in_the_runners_own_work(tmp_path: Path, doing: str, weights: int) -> None:
     deaths = Deaths(tmp_path)
     with Killer(f".{doing}", limit=1, pauses=itertools.repeat(0.0)) as killer:
-        found = outcome(run_whole_model(deaths, COUNT, []), tmp_path)
+        found = outcome(run_whole_model(deaths, COUNT, weights), tmp_path)
     assert killer.killed == [f"ray::BundleWorker.{doing}"]
     assert found == expected(COUNT)
 
@@ -56,6 +56,6 @@ def test_workers_are_killed_from_outside_at_random(tmp_path: Path, seed: int) ->
     chance = random.Random(seed)
     deaths = Deaths(tmp_path)
     with Killer("", limit=6, pauses=iter(lambda: chance.choice([0.0, 0.2, 0.8]), -1.0)) as killer:
-        found = outcome(run_whole_model(deaths, COUNT, []), tmp_path)
+        found = outcome(run_whole_model(deaths, COUNT), tmp_path)
     assert len(killer.killed) >= 2, "hardly a worker was killed: the test tests nothing"
     assert found == expected(COUNT)

@@ -56,6 +56,15 @@ def test_any_name_and_values_round_trip(name: str, values: list[float]) -> None:
         assert load_episode(Path(folder), place).episode_id == name
 
 
+def test_a_worker_without_the_folder_says_so_before_any_work(tmp_path: Path) -> None:
+    StageEpisode(str(tmp_path), FingerprintParams()).setup()
+    with pytest.raises(
+        FileNotFoundError, match=r"absent: there is no such folder on .*; use an --output on a file system"
+    ):
+        StageEpisode(str(tmp_path / "absent"), FingerprintParams()).setup()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lost_episode_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="a staged episode is gone; the staging folder must be one that every"):
         load_episode(tmp_path, "episodes/none.episode")

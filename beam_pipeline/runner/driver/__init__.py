@@ -1,1 +1,1 @@
-"""The driver: it forms bundles of a planned pipeline, gives them to workers, commits what comes back, recovers what fails."""
+"""The driver: forms bundles of a planned pipeline, gives them to workers, commits what returns, recovers what fails."""

@@ -26,7 +26,7 @@ class Committer:
         """Commit a bundle. Raises PipelineFailed where a replay changes what is in use."""
         payloads = [w.inline if w.inline is not None else r for w, r in zip(result.written, refs, strict=True)]
         if work.committed:
-            self._restorer.restore(work, [w.info for w in result.written], payloads)
+            self._restorer.restore(work, [w.info for w in result.written], payloads, _deferred(result))
             return
         work.committed = True
         stage = work.stage
@@ -44,7 +44,7 @@ class Committer:
             self._job.hand_on(output, block)
         for residual in result.residuals:
             stage.defer(time.monotonic() + residual.delay_s, residual.transform_id, residual.element)
-            work.replayable = False
+        work.kept, work.deferred = result.kept, _deferred(result)
         if result.unread:
             self._return(work, result.unread)
         for item in work.inputs:
@@ -102,3 +102,9 @@ class Committer:
             done_keys = replace(keys, last=end, upto_key=unread.after_key)
             taken[-1] = ShufflePart(last.shuffle, last.transform_id, done_keys)
         work.inputs = taken
+
+
+def _deferred(result: BundleResult) -> tuple[bytes, ...]:
+    """What user code put off; the rest of an element that the runner split comes before it, and once only."""
+    elements = tuple(residual.element for residual in result.residuals)
+    return elements[1:] if result.kept is not None else elements

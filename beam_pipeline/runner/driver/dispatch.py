@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from beam_pipeline.runner.errors import UnsupportedPipeline
 from beam_pipeline.runner.driver.graph import Block, BlockSpan, ShufflePart, StageState, Work
 from beam_pipeline.runner.driver.job import Job
 from beam_pipeline.runner.driver.pools import Worker, WorkerPools
+from beam_pipeline.runner.errors import UnsupportedPipeline
 from beam_pipeline.runner.tasks import BundleTask, EncodedInput, ShuffledInput, StageSpec, StreamInput, TaskInput
 
 _INLINE_BYTES = 64 << 10
@@ -16,7 +17,7 @@ _MERGED_BLOCK_BYTES = 8 << 20
 
 
 class Dispatcher:
-    """Gives work to the workers of its stage's pool: an idle one first; a busy one in advance where bundles are short."""
+    """Gives work to workers of its stage's pool: an idle one first; a busy one in advance where bundles are short."""
 
     def __init__(self, job: Job, pools: WorkerPools) -> None:
         self._job = job
@@ -91,7 +92,9 @@ class Dispatcher:
             seconds=config.bundle_seconds,
             nbytes_out=config.bundle_bytes,
             inline_bytes=_INLINE_BYTES,
+            log_level=logging.getLogger().getEffectiveLevel(),
             replay=work.committed,
+            kept=work.kept,
         )
         return task, arguments
 

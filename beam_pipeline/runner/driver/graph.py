@@ -62,7 +62,8 @@ class Work:
     """Something that one worker does at a time: a bundle, a merge of runs, the index of a side input.
 
     `replaying`: committed, and done again to bring back its outputs; its inputs are held meanwhile. `outdated`: the
-    attempt that runs was given an input that has changed since, so that its result is not to be committed.
+    attempt that runs was given an input that has changed since, so that its result is not to be committed. `kept`: what
+    was left of the last element when that was split; `deferred`: the elements whose rest user code put off.
     """
 
     kind: str
@@ -74,7 +75,8 @@ class Work:
     side_input: SideInput | None = None
     outputs: list[Block] = field(default_factory=list)
     committed: bool = False
-    replayable: bool = True
+    kept: bytes | None = None
+    deferred: tuple[bytes, ...] = ()
     attempts: int = 0
     user_failures: int = 0
     system_failures: int = 0

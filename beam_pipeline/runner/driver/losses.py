@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 
 import ray
 
 from beam_pipeline.runner.driver.graph import Block
 
-# an object that Ray neither finds nor gives up on within that time counts as lost
+# an object that Ray neither brings nor gives up on within that time counts as lost
 _PROBE_S = 5.0
 
 
 def lost_among(blocks: Collection[Block], told: str = "") -> set[Block]:
     """The blocks that must be made again, those dropped behind their readers too. `told`: an object known as lost."""
-    stored = [b for b in blocks if isinstance(b.payload, ray.ObjectRef)]
     lost = {b for b in blocks if b.payload is None and (b.info is None or b.info.nbytes)}
+    stored = {b.payload: b for b in blocks if isinstance(b.payload, ray.ObjectRef)}
     if not stored:
         return lost
     here = ray.get_runtime_context().get_node_id()
-    places = ray.experimental.get_object_locations([b.payload for b in stored])
-    end = time.monotonic() + _PROBE_S
-    for block in stored:
-        place = places[block.payload]
-        if block.payload.hex() == told:
-            lost.add(block)
-        elif place["did_spill"] or (place["node_ids"] and here not in place["node_ids"]):
-            continue
-        # once it is asked for, Ray puts an error in the place of a lost object, on this node; a look costs no copy
-        elif not _can_be_read(block.payload, max(0.0, end - time.monotonic())):
-            lost.add(block)
+    places = ray.experimental.get_object_locations(list(stored))
+    lost |= {block for ref, block in stored.items() if ref.hex() == told}
+    # once a lost object is asked for, Ray puts an error in its place on this node; a look at it costs no copy
+    suspects = [
+        ref
+        for ref, block in stored.items()
+        if block not in lost
+        and not places[ref]["did_spill"]
+        and (not places[ref]["node_ids"] or here in places[ref]["node_ids"])
+    ]
+    if suspects:
+        found, missing = ray.wait(suspects, num_returns=len(suspects), timeout=_PROBE_S)
+        lost |= {stored[ref] for ref in [*missing, *filter(_is_error, found)]}
     return lost
 
 
-def _can_be_read(ref: ray.ObjectRef, timeout_s: float) -> bool:
+def _is_error(ref: ray.ObjectRef) -> bool:
     try:
-        ray.get(ref, timeout=timeout_s)
-    except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-        return False
-    return True
+        ray.get(ref)
+    except ray.exceptions.ObjectLostError:
+        return True
+    return False
 
 
 def describe_death(error: Exception, bundle_bytes: int) -> str:

@@ -97,7 +97,7 @@ class WorkerPools:
                 max_task_retries=0,
                 max_concurrency=request.max_active_bundles,
             )
-            .remote(self._main_session, request.cpus, logging.getLogger().getEffectiveLevel())
+            .remote(self._main_session, request.cpus)
         )
         worker = Worker(actor, request, starting=actor.pid.remote())
         pool.append(worker)

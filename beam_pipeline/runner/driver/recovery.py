@@ -146,9 +146,6 @@ class Recovery:
                 self._replay(origin)
 
     def _replay(self, origin: Work) -> None:
-        if not origin.replayable:
-            told = "its output was lost with a node, and it cannot be repeated since its input split itself"
-            raise _failed(origin, Failure(origin.stage.plan.label, told, "", "", None))
         _LOGGER.warning("an output of %s of stage %s was lost; it is made again", origin.name, origin.stage.plan.label)
         origin.replaying = True
         for block in origin.input_blocks():

@@ -23,11 +23,14 @@ class Restorer:
         self._job = job
         self._recovery = recovery
 
-    def restore(self, work: Work, infos: Sequence[Any], payloads: Sequence[Any]) -> None:
+    def restore(
+        self, work: Work, infos: Sequence[Any], payloads: Sequence[Any], deferred: tuple[bytes, ...] = ()
+    ) -> None:
         """Bring the payloads of a committed work back; raises PipelineFailed for a change of what is in use already."""
         same = len(infos) == len(work.outputs)
         changed = [n for n, block in enumerate(work.outputs) if not same or infos[n] != block.info]
-        if changed and (work.kind != "bundle" or any(self._in_use(work, n) for n in changed)):
+        in_use = work.kind != "bundle" or any(self._in_use(work, n) for n in changed)
+        if deferred != work.deferred or (changed and in_use):
             raise _differs(work)
         for number, (block, payload) in enumerate(zip(work.outputs, payloads, strict=True)):
             if number in changed:

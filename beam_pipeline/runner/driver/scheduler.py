@@ -1,11 +1,10 @@
-"""The driver's loop: it forms bundles, gives them to workers, commits what comes back and knows when stages are done."""
+"""The driver's loop: it forms bundles, gives them to workers, commits what comes back until all stages are done."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -112,7 +111,7 @@ class Scheduler:
         return None
 
     def _bundle(self, stage: StageState, now: float) -> Work:
-        # more bundles than places, so that places that are done early are not idle; for one place alone it gains nothing
+        # more bundles than places, so that a place that is done early is not idle; for one place it gains nothing
         places = max(1, self._pools.limit(stage.plan.request)) * stage.plan.request.max_active_bundles
         parallel = 1 if places == 1 else places * (4 if stage.plan.splittable else 2)
         inputs = stage.next_inputs(now, parallel, self._job.config.bundle_bytes)
@@ -205,8 +204,3 @@ class Scheduler:
 
     def _pools_starting(self) -> bool:
         return any(w.starting is not None for w in self._pools.all())
-
-
-def stages_of(states: Sequence[StageState]) -> str:
-    """The stages that are not done, for a message."""
-    return ", ".join(s.plan.label for s in states if not s.done)

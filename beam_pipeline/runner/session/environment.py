@@ -17,7 +17,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set variables for Ray while the context lasts, then put back what was there."""
     before = {name: os.environ.get(name) for name in (*variables, _RAYS_OWN)}
     os.environ.update(variables)
-    _reread()
+    reread()
     try:
         yield
     finally:
@@ -26,9 +26,10 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        _reread()
+        reread()
 
 
-def _reread() -> None:
+def reread() -> None:
+    """Have Ray's C++ side read the environment again."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

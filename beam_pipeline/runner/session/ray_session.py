@@ -111,9 +111,7 @@ class RaySession:
             self._close_idle()
             self._borrowed += 1
         if pools is None:
-            pools = WorkerPools(
-                config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.fixed
-            )
+            pools = WorkerPools(config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.fixed)
         pools.warm()
         try:
             yield pools

@@ -116,7 +116,10 @@ class _Groups:
             held.append(entry)
             nbytes += len(entry.values)
             if nbytes > _HELD_BYTES:
-                yield self._from_state(partition, key, lambda: entries_of_key(streams, partition, key, self._fetch)), True
+                yield (
+                    self._from_state(partition, key, lambda: entries_of_key(streams, partition, key, self._fetch)),
+                    True,
+                )
                 return
         if nbytes > _INLINE_BYTES:
             yield self._from_state(partition, key, lambda: held), True

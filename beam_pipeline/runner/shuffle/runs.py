@@ -1,9 +1,10 @@
-"""Runs: entries sorted by partition and key, as arrays that Ray's object store holds without a copy, and their merge."""
+"""Runs: entries sorted by partition and key, as arrays that Ray's object store holds, and their merge."""
 
 from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from beam_pipeline.runner.blocks import digest_of
+from beam_pipeline.runner.packing import Bytes, PackedArray, pack, unpack
 
-Bytes = NDArray[np.uint8]
 Fetch = Callable[[Any], "Run"]
 
 # what Python keeps beside a value while a bundle writes, and what a run keeps beside an entry
@@ -25,9 +25,10 @@ _LARGE_BYTES = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What the driver knows of a run: `offsets[p]` bytes lie before partition p, so that there is one more than partitions.
+    """What the driver knows of a run.
 
-    `digest` tells runs with other keys or values apart.
+    `offsets`: (P + 1,) bytes, unpacked, that lie before each partition and in all. `digest` tells runs with other keys
+    or values apart.
     """
 
     elements: int
@@ -58,13 +59,13 @@ class Run:
     key_ends: NDArray[np.int64]
     counts: NDArray[np.int64]
     value_ends: NDArray[np.int64]
-    values: tuple[Bytes, ...]
+    values: tuple[Bytes | PackedArray, ...]
     array_starts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of an open run; `values` is a view into the object store."""
+    """An entry of an open run; `values` is a view into the object store where it is not packed there."""
 
     key: bytes
     count: int
@@ -116,21 +117,20 @@ def open_entries(run: Run, first: int, last: int, after_key: bytes | None = None
     base = int(run.key_ends[begin - 1]) if begin else 0
     ends = [base, *run.key_ends[begin:end].tolist()]
     blob = run.keys[base : ends[-1]].tobytes()
-    keys = [blob[a - base : b - base] for a, b in zip(ends, ends[1:], strict=False)]
+    keys = [blob[a - base : b - base] for a, b in itertools.pairwise(ends)]
     skip = bisect.bisect_right(keys, after_key, 0, run.starts[first + 1] - begin) if after_key is not None else 0
     counts = run.counts[begin:end].tolist()
     value_ends = [int(run.value_ends[begin - 1]) if begin else 0, *run.value_ends[begin:end].tolist()]
     borders = [run.starts[p + 1] - begin for p in range(first, last)]
+    values = _Values(run)
     partition = first
     for index in range(skip, end - begin):
         while index >= borders[partition - first]:
             partition += 1
-        yield partition, Entry(keys[index], counts[index], _values(run, value_ends[index], value_ends[index + 1]))
+        yield partition, Entry(keys[index], counts[index], values.between(value_ends[index], value_ends[index + 1]))
 
 
-def merge_runs(
-    runs: Sequence[Sequence[Any]], partitions: range, block_bytes: int, fetch: Fetch
-) -> Iterator[Run]:
+def merge_runs(runs: Sequence[Sequence[Any]], partitions: range, block_bytes: int, fetch: Fetch) -> Iterator[Run]:
     """Merge runs, each a sequence of blocks that follow each other, into the blocks of one; blocks end between entries.
 
     Equal keys keep their entries apart, in the order of the runs, so that no entry grows beyond what one bundle wrote.
@@ -148,7 +148,7 @@ def merge_runs(
 def merged_entries(
     runs: Iterable[Sequence[Any]], first: int, last: int, after_key: bytes | None, fetch: Fetch
 ) -> Iterator[tuple[int, Entry]]:
-    """(partition, entry) over all runs by partition, key and the runs' order. One block of each run is open at a time."""
+    """(partition, entry) over all runs by partition, key and the runs' order; a block of each run is open at a time."""
 
     def stream(number: int, blocks: Sequence[Any]) -> Iterator[tuple[int, bytes, int, Entry]]:
         for block in blocks:
@@ -175,18 +175,22 @@ def _order(item: tuple[int, bytes, int, Entry]) -> tuple[int, bytes, int]:
     return item[0], item[1], item[2]
 
 
-def _values(run: Run, start: int, stop: int) -> Bytes:
-    if len(run.values) == 1:
-        return run.values[0][start:stop]
-    if start == stop:
-        return np.empty(0, np.uint8)
-    place = bisect.bisect_right(run.array_starts, start) - 1
-    base = run.array_starts[place]
-    return run.values[place][start - base : stop - base]
+class _Values:
+    """Slices of a run's values, asked for in order: the array that was opened last is kept."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._base, self._array = 0, np.empty(0, np.uint8)
+
+    def between(self, start: int, stop: int) -> Bytes:
+        if not self._base <= start <= stop <= self._base + len(self._array):
+            place = bisect.bisect_right(self._run.array_starts, start) - 1
+            self._base, self._array = self._run.array_starts[place], unpack(self._run.values[place])
+        return self._array[start - self._base : stop - self._base]
 
 
 class _RunBuilder:
-    """Puts sorted entries together. Small ones share an array; a large one keeps an array of its own, uncopied."""
+    """Puts sorted entries together. Small ones share arrays; a large one has an array of its own."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
@@ -197,7 +201,8 @@ class _RunBuilder:
         self._lengths: list[int] = []
         self._small: list[Any] = []
         self._small_bytes = 0
-        self._arrays: list[Bytes] = []
+        self._arrays: list[Bytes | PackedArray] = []
+        self._digest = xxhash.xxh3_64()
         self.nbytes = 0
 
     def add(self, partition: int, key: bytes, count: int, values: Sequence[Any]) -> None:
@@ -212,10 +217,13 @@ class _RunBuilder:
         self.nbytes += nbytes
         if length >= _LARGE_BYTES:
             self._seal()
-            self._arrays.append(_array(values[0] if len(values) == 1 else b"".join(values)))
+            self._append(values[0] if len(values) == 1 else b"".join(values))
         else:
             self._small.extend(values)
             self._small_bytes += length
+            # a reader of one partition unpacks little of the others
+            if self._small_bytes >= _LARGE_BYTES:
+                self._seal()
 
     def finish(self) -> Run:
         self._seal()
@@ -226,13 +234,14 @@ class _RunBuilder:
         array_starts = [0]
         for array in self._arrays[:-1]:
             array_starts.append(array_starts[-1] + len(array))
-        keys = _array(b"".join(self._keys))
+        keys = np.frombuffer(b"".join(self._keys), dtype=np.uint8)
         key_ends = np.cumsum([len(key) for key in self._keys], dtype=np.int64)
         counts = np.asarray(self._counts, dtype=np.int64)
         value_ends = np.cumsum(self._lengths, dtype=np.int64)
-        digest = digest_of([keys, key_ends, counts, value_ends, *self._arrays])
+        for column in (keys, key_ends, counts, value_ends):
+            self._digest.update(column.tobytes())
         return Run(
-            info=RunInfo(sum(self._counts), tuple(offsets), digest),
+            info=RunInfo(sum(self._counts), tuple(offsets), self._digest.intdigest()),
             starts=tuple(starts),
             keys=keys,
             key_ends=key_ends,
@@ -244,9 +253,9 @@ class _RunBuilder:
 
     def _seal(self) -> None:
         if self._small_bytes:
-            self._arrays.append(_array(b"".join(self._small)))
+            self._append(b"".join(self._small))
         self._small, self._small_bytes = [], 0
 
-
-def _array(data: Any) -> Bytes:
-    return data if isinstance(data, np.ndarray) else np.frombuffer(data, dtype=np.uint8)
+    def _append(self, values: Any) -> None:
+        self._digest.update(memoryview(values))
+        self._arrays.append(pack(values))

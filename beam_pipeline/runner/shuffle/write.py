@@ -1,4 +1,4 @@
-"""The map side of a shuffle: an operation of Beam's harness that writes keys and values to a run instead of a stream."""
+"""The map side of a shuffle: an operation of Beam's harness that writes keys and values to a run, not to a stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def value_entry_coder(windowed_coder: Any) -> Any:
     return coders.WindowedValueCoder(windowed_coder.wrapped_value_coder.value_coder(), windowed_coder.window_coder)
 
 
-class _ShuffleWrite(bundle_processor.DataOutputOperation):  # type: ignore[misc]
+class _ShuffleWrite(bundle_processor.DataOutputOperation):
     """Hands every element's encoded key and value to the bundle's run."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -69,7 +69,7 @@ class _WriteElements(_ShuffleWrite):
 _OPERATIONS = {"value": _WriteValues, "windowed": _WriteWindowedValues, "element": _WriteElements}
 
 
-@bundle_processor.BeamTransformFactory.register_urn(SHUFFLE_WRITE_URN, bytes)  # type: ignore[untyped-decorator]
+@bundle_processor.BeamTransformFactory.register_urn(SHUFFLE_WRITE_URN, bytes)
 def _create_shuffle_write(
     factory: Any, transform_id: str, transform_proto: Any, parameter: bytes, consumers: Any
 ) -> _ShuffleWrite:

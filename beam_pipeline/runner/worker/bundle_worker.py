@@ -12,16 +12,17 @@ import ray
 
 from beam_pipeline.runner.beam_internals import PipelineContext, beam_fn_api_pb2
 from beam_pipeline.runner.blocks import Payload
+from beam_pipeline.runner.packing import unpack
 from beam_pipeline.runner.session.code_shipping import load_main_session
+from beam_pipeline.runner.shuffle.runs import merge_runs
+from beam_pipeline.runner.tasks import BundleTask, StageSpec
 from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.harness import StageRunner
-from beam_pipeline.runner.shuffle.runs import merge_runs
+from beam_pipeline.runner.worker.library_threads import set_library_threads
 from beam_pipeline.runner.worker.relay import Relay
 from beam_pipeline.runner.worker.side_inputs import build_side_input_index
-from beam_pipeline.runner.tasks import BundleTask, StageSpec
 
-# read by libraries when they are loaded; NumPy's OpenBLAS is loaded already, with the OMP_NUM_THREADS that Ray sets
-# to the actor's CPUs before it unpickles this class
+# read by libraries when they are loaded; those that this process was forked with are told besides
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -37,11 +38,12 @@ _OPEN_LIMIT_S = 60.0
 class BundleWorker:
     """One worker of a pool. Stages stay open, and models loaded, until their job closes."""
 
-    def __init__(self, main_session: bytes | None, threads: int, log_level: int) -> None:
-        """`threads`: how many a library may use in a bundle; `log_level`: from which on the driver is told of records."""
-        self._relay = Relay(log_level)
+    def __init__(self, main_session: bytes | None, threads: int) -> None:
+        """`threads`: how many a library may use in a bundle."""
+        self._relay = Relay()
         self._relay.install()
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+        set_library_threads(threads)
         if main_session:
             load_main_session(main_session)
         self._changed = threading.Condition()
@@ -65,7 +67,8 @@ class BundleWorker:
             self._changed.notify_all()
 
     def run(self, job: str, task: BundleTask, *arguments: Any) -> Any:
-        """Run a bundle: the result, then one payload (or None) for each output of the stage, each a return of its own."""
+        """Run a bundle: the result, then one payload (or None) for each output of the stage, each a return value."""
+        self._relay.set_level(task.log_level)
         result, payloads = self._runner(job, task.stage).run(task, arguments)
         result = replace(result, told=self._relay.take())
         return [result, *payloads] if payloads else result
@@ -120,4 +123,4 @@ def _chunks(blocks: Sequence[Any]) -> Iterator[bytes]:
     for block in blocks:
         payload: Payload = _fetch(block)
         for array in payload:
-            yield array.tobytes()
+            yield unpack(array).tobytes()

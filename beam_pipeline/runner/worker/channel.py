@@ -21,7 +21,7 @@ class RunStream:
         """Nothing: the bundle takes the run when it is whole."""
 
 
-class BundleChannel(data_plane.DataChannel):  # type: ignore[misc]
+class BundleChannel(data_plane.DataChannel):
     """One bundle's data: `feed` pushes the elements into the stage itself, then the timers fire that were set.
 
     Beam's processor asks the channel for elements and hands each to its operation. Here the operation is called from
@@ -82,7 +82,7 @@ class BundleChannel(data_plane.DataChannel):  # type: ignore[misc]
         self._feed = lambda: None
 
 
-class ChannelFactory(data_plane.DataChannelFactory):  # type: ignore[misc]
+class ChannelFactory(data_plane.DataChannelFactory):
     """Gives every operation of a stage the same channel."""
 
     def __init__(self, channel: BundleChannel) -> None:

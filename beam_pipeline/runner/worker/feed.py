@@ -9,12 +9,12 @@ from typing import Any
 
 from beam_pipeline.runner.beam_internals import PipelineContext, beam_fn_api_pb2, coder_impl
 from beam_pipeline.runner.blocks import pieces
-from beam_pipeline.runner.worker.caught import Caught
-from beam_pipeline.runner.worker.channel import BundleChannel
 from beam_pipeline.runner.plan import StageInput, StagePlan
 from beam_pipeline.runner.shuffle.read import ShuffleReader
-from beam_pipeline.runner.worker.state import BundleState
 from beam_pipeline.runner.tasks import BundleTask, EncodedInput, ShuffledInput, StreamInput, TaskInput, Unread
+from beam_pipeline.runner.worker.caught import Caught
+from beam_pipeline.runner.worker.channel import BundleChannel
+from beam_pipeline.runner.worker.state import BundleState
 
 
 class Feed:
@@ -47,6 +47,9 @@ class Feed:
         self._deadline = time.monotonic() + task.seconds
         self._current: tuple[str, bytes, int] | None = None
         self._splits: list[Any] = []
+        self._splitting = threading.Lock()
+        self.kept: bytes | None = None
+        """What is left of the last element read, encoded, where it was split."""
         self.unread: Unread | None = None
 
     def run(self) -> None:
@@ -89,21 +92,28 @@ class Feed:
         op = self._processor.ops[item.transform_id]
         if isinstance(item, EncodedInput):
             for number, element in enumerate(item.elements):
-                self._process(op, item.transform_id, element)
+                self._process(op, item.transform_id, self._kept_of(item, element, number + 1 == len(item.elements)))
                 yield number + 1, -1, None
         elif isinstance(item, StreamInput):
             payload = item.inline if item.inline is not None else self._arguments[item.position]
             for position, piece in pieces(payload, item.span):
                 if self._splittable:
-                    yield from self._one_by_one(op, item.transform_id, piece, position)
+                    for stop, element in self._one_by_one(op, piece, position):
+                        self._process(op, item.transform_id, self._kept_of(item, element, stop == item.span.stop))
+                        yield stop, -1, None
                 else:
                     self._process(op, item.transform_id, piece)
                     yield position, -1, None
         else:
             yield from self._push_shuffled(op, item)
 
-    def _one_by_one(self, op: Any, transform_id: str, piece: bytes, end: int) -> Iterator[tuple[int, int, None]]:
-        """Feed a piece element by element, since a split ends the piece it happens in."""
+    def _kept_of(self, item: TaskInput, element: bytes, last: bool) -> bytes:
+        """The element to process; where the bundle repeats one that split its last element, the part that it kept."""
+        kept = self._task.kept
+        return kept if kept is not None and last and item is self._task.inputs[-1] else element
+
+    def _one_by_one(self, op: Any, piece: bytes, end: int) -> Iterator[tuple[int, bytes]]:
+        """A piece element by element, since a split ends the piece it happens in: (position after it, element)."""
         coder = op.windowed_coder_impl
         stream = coder_impl.create_InputStream(piece)
         start = 0
@@ -111,17 +121,16 @@ class Feed:
             coder.decode_from_stream(stream, True)
             stop = len(piece) - stream.size()
             op.stop = float("inf")
-            self._process(op, transform_id, piece[start:stop])
+            yield end - len(piece) + stop, piece[start:stop]
             start = stop
-            yield end - len(piece) + stop, -1, None
 
     def _push_shuffled(self, op: Any, item: ShuffledInput) -> Iterator[tuple[int, int, bytes | None]]:
         """Feed whole keys; a place is only given when a key is complete."""
         reader = ShuffleReader(self._inputs[item.transform_id], self._context, self._state.provide, self._fetch)
         for piece in reader.pieces(item.streams, item.keys):
             if self._splittable:
-                for _ in self._one_by_one(op, item.transform_id, piece.data, 0):
-                    pass
+                for _, element in self._one_by_one(op, piece.data, 0):
+                    self._process(op, item.transform_id, element)
             else:
                 self._process(op, item.transform_id, piece.data)
             if piece.key is not None:
@@ -130,13 +139,16 @@ class Feed:
     def _process(self, op: Any, transform_id: str, piece: bytes) -> None:
         self._current = (transform_id, piece, op.index + 1)
         op.process_encoded(piece)
-        self._current = None
+        with self._splitting:
+            self._current = None
 
     def _full(self) -> bool:
         if self._task.replay:
             return False
-        return bool(self._splits) or time.monotonic() > self._deadline or (
-            self._channel.nbytes_out() >= self._task.nbytes_out
+        return (
+            bool(self._splits)
+            or time.monotonic() > self._deadline
+            or (self._channel.nbytes_out() >= self._task.nbytes_out)
         )
 
     def _watch(self) -> threading.Timer | None:
@@ -149,14 +161,18 @@ class Feed:
         return watch
 
     def _split(self) -> None:
-        current = self._current
-        if current is None:
-            return
-        transform_id = current[0]
+        # the next element begins when the split is known: it then belongs to another bundle
+        with self._splitting:
+            if self._current is not None:
+                self._split_element(self._current[0])
+
+    def _split_element(self, transform_id: str) -> None:
         op = self._processor.ops[transform_id]
         request = beam_fn_api_pb2.ProcessBundleSplitRequest(instruction_id=self._task.bundle)
         desired = request.desired_splits[transform_id]
         desired.fraction_of_remainder = 0.0
         desired.estimated_input_elements = op.index + 1
         response = self._processor.try_split(request)
+        if response.primary_roots:
+            self.kept = response.primary_roots[0].element
         self._splits.extend(response.residual_roots)

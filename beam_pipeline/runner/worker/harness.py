@@ -15,14 +15,14 @@ from beam_pipeline.runner.beam_internals import (
     bundle_processor,
     common_urns,
 )
+from beam_pipeline.runner.plan import StagePlan
 from beam_pipeline.runner.session.code_shipping import explain_missing_module
+from beam_pipeline.runner.tasks import BundleResult, BundleTask, Failure, Residual, StageSpec, Written
 from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.channel import BundleChannel, ChannelFactory
 from beam_pipeline.runner.worker.feed import Feed
-from beam_pipeline.runner.plan import StagePlan
 from beam_pipeline.runner.worker.side_inputs import SideInputReader
 from beam_pipeline.runner.worker.state import BundleState
-from beam_pipeline.runner.tasks import BundleResult, BundleTask, Failure, Residual, StageSpec, Written
 from beam_pipeline.runner.worker.timers import TimerQueue
 
 _CAPABILITIES = frozenset([common_urns.runner_protocols.MULTIMAP_KEYS_VALUES_SIDE_INPUT.urn])
@@ -67,7 +67,9 @@ class StageRunner:
         seat: _Seat | None = None
         with Caught() as caught:  # the driver decides what becomes of it
             seat = self._seat()
-            feed = Feed(task, arguments, seat.processor, seat.channel, seat.state, self._plan, self.context, self._fetch)
+            feed = Feed(
+                task, arguments, seat.processor, seat.channel, seat.state, self._plan, self.context, self._fetch
+            )
             responses, residuals, finalize = self._process(task, seat, feed)
         if caught.error or seat is None or feed is None:
             preview = feed.preview() if feed else ""
@@ -90,6 +92,7 @@ class StageRunner:
                 written=written,
                 residuals=residuals,
                 unread=feed.unread,
+                kept=feed.kept,
                 responses=responses,
                 finalize=finalize,
                 elements=elements,
@@ -127,7 +130,9 @@ class StageRunner:
         processor = bundle_processor.BundleProcessor(_CAPABILITIES, self._descriptor, state, ChannelFactory(channel))
         return _Seat(processor, channel, state)
 
-    def _process(self, task: BundleTask, seat: _Seat, feed: Feed) -> tuple[tuple[bytes, ...], tuple[Residual, ...], bool]:
+    def _process(
+        self, task: BundleTask, seat: _Seat, feed: Feed
+    ) -> tuple[tuple[bytes, ...], tuple[Residual, ...], bool]:
         """Feed the bundle's input and fire its timers: (metrics, residuals, whether to finalize)."""
         seat.channel.begin(feed.run, self._timers() if self._plan.timers else None)
         seat.state.begin(task.bundle, self._side_inputs())
@@ -162,6 +167,8 @@ class StageRunner:
     def _take(self, task: BundleTask, seat: _Seat) -> tuple[tuple[Written, ...], list[Any]]:
         written: list[Written] = []
         payloads: list[Any] = []
+        info: Any
+        payload: Any
         for output in self._plan.outputs:
             if output.kind in ("group", "keyed"):
                 run = seat.channel.runs[output.transform_id].finish()

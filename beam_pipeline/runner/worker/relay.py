@@ -19,8 +19,8 @@ _PLAIN = (str, int, float, type(None))
 class Relay(logging.Handler):
     """Collects the log records, warnings and printed lines of this process, at most 1,000 between two `take`s."""
 
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
+    def __init__(self) -> None:
+        super().__init__()
         self._items: list[tuple[str, Any]] = []
         self._left_out = 0
 
@@ -28,9 +28,12 @@ class Relay(logging.Handler):
         """Become this process's root log handler, its warnings' printer and its standard output."""
         root = logging.getLogger()
         root.addHandler(self)
-        root.setLevel(self.level)
         warnings.showwarning = self._warn
         sys.stdout = _Lines(sys.stdout, self._print)
+
+    def set_level(self, level: int) -> None:
+        """From which level on records are told."""
+        logging.getLogger().setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         told = {name: value for name, value in record.__dict__.items() if isinstance(value, _PLAIN)}

@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from beam_pipeline.runner.beam_internals import coder_impl, coders, common_urns
-from beam_pipeline.runner.blocks import Bytes, Payload
+from beam_pipeline.runner.packing import Bytes
 
 _ITERABLE = common_urns.side_inputs.ITERABLE.urn
 _MULTIMAP = common_urns.side_inputs.MULTIMAP.urn
@@ -35,7 +35,7 @@ class SideInputIndex:
     key_ends: NDArray[np.int64]
     value_ends: NDArray[np.int64]
     counts: NDArray[np.int64]
-    chunks: Payload
+    chunks: tuple[Bytes, ...]
     chunk_ends: NDArray[np.int64]
 
 
@@ -226,7 +226,7 @@ class _Packed:
         if len(self._open) >= _CHUNK_BYTES:
             self._close()
 
-    def finish(self) -> Payload:
+    def finish(self) -> tuple[Bytes, ...]:
         self._close()
         return tuple(self._chunks)
 

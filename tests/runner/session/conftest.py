@@ -20,10 +20,14 @@ from ray._private import ray_constants
 ROOT = Path(__file__).parents[3]
 # the node's own process may import the project to start Ray; what it starts does not inherit that
 _NODE = """
+import contextlib
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from beam_pipeline.runner.session import local_ray
+# its workers would have what it has imported; and Ray client's server does not wait for an agent that starts when asked
+local_ray.take_zygote = lambda: None
+local_ray._agents_that_wait = contextlib.nullcontext
 if sys.argv[3] == "open":
     local_ray._session_variables = lambda folder: {"RAY_AUTH_MODE": "disabled"}
 import ray

@@ -117,7 +117,9 @@ def test_a_hot_key_is_read_from_the_state_in_chunks_and_more_than_once(size: int
 
 
 def test_elements_of_a_stateful_stage_stay_whole_and_a_key_ends_with_its_last() -> None:
-    written = [window.GlobalWindows.windowed_value((key, value)) for key, value in [("a", b"1"), ("b", b"2"), ("a", b"3")]]
+    written = [
+        window.GlobalWindows.windowed_value((key, value)) for key, value in [("a", b"1"), ("b", b"2"), ("a", b"3")]
+    ]
     buffer = RunBuffer(1)
     for element in written:
         buffer.add(KEYS.get_impl().encode_nested(element.value[0]), PAIRS.get_impl().encode_nested(element))

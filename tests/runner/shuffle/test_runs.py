@@ -28,9 +28,7 @@ def _same(item: Any) -> Any:
 
 
 def _read(runs: Sequence[Sequence[Run]], first: int = 0, last: int = PARTITIONS, after: bytes | None = None) -> Any:
-    return [
-        (p, e.key, e.count, e.values.tobytes()) for p, e in merged_entries(runs, first, last, after, _same)
-    ]
+    return [(p, e.key, e.count, e.values.tobytes()) for p, e in merged_entries(runs, first, last, after, _same)]
 
 
 @given(st.lists(pairs, max_size=5))

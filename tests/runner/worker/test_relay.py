@@ -17,8 +17,9 @@ from beam_pipeline.runner.worker.relay import Relay, retell
 def _installed() -> Iterator[Relay]:
     """A relay that is this process's; pytest puts its own standard output back before a test, so not a fixture."""
     root, level, stdout, show = logging.getLogger(), logging.getLogger().level, sys.stdout, warnings.showwarning
-    made = Relay(logging.INFO)
+    made = Relay()
     made.install()
+    made.set_level(logging.INFO)
     try:
         yield made
     finally:
