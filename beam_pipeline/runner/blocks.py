@@ -17,7 +17,7 @@ _MAX_CUTS = 4096
 _PIECES = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockInfo:
     """What the driver knows of a block without opening it.
 
@@ -86,7 +86,7 @@ class BlockBuffer(data_plane.ClosableOutputStream):
         self._clear()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """The part `[start, stop)` of a block, in bytes; `cuts` lie in `(start, stop]` and end with `stop`."""
 

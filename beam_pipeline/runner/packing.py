@@ -17,7 +17,7 @@ _WORTH = 0.6
 _CODEC = "lz4_raw"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackedArray:
     """LZ4 of an array of `nbytes` bytes."""
 

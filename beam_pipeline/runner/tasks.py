@@ -1,4 +1,7 @@
-"""What the driver sends to a worker, and what comes back."""
+"""What the driver sends to a worker, and what comes back.
+
+Without slots: frozen dataclasses that have some are pickled by Python code, which a bundle of one element would feel.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from beam_pipeline.runner.blocks import Payload, Span
 from beam_pipeline.runner.shuffle.read import KeyRange
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StageSpec:
     """What a worker needs to open a stage: the plan, and by (transform, tag) the index of every side input."""
 
@@ -20,7 +23,7 @@ class StageSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StreamInput:
     """Spans of blocks for one main input: the block is the argument at `position`, or `inline`."""
 
@@ -30,7 +33,7 @@ class StreamInput:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EncodedInput:
     """Elements given as bytes: impulses, and the residuals of splittable DoFns."""
 
@@ -38,7 +41,7 @@ class EncodedInput:
     elements: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ShuffledInput:
     """A range of keys of a shuffle: per run stream its blocks in order, each a ref or a value."""
 
@@ -50,7 +53,7 @@ class ShuffledInput:
 TaskInput = StreamInput | EncodedInput | ShuffledInput
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BundleTask:
     """One attempt at one bundle. A replay takes the whole input whatever the limits.
 
@@ -70,7 +73,7 @@ class BundleTask:
     kept: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Written:
     """One output of a bundle: its info, and the payload itself where it is small."""
 
@@ -79,7 +82,7 @@ class Written:
     inline: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Residual:
     """An element that a splittable DoFn left for later: encoded for the input `transform_id`, due after `delay_s`."""
 
@@ -88,7 +91,7 @@ class Residual:
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unread:
     """How far a bundle that stopped early came: the input's index, and where to go on in it."""
 
@@ -98,7 +101,7 @@ class Unread:
     after_key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Failure:
     """An exception in user code, or the loss of an input: `lost` is then the id of Ray's object in hex."""
 
@@ -110,7 +113,7 @@ class Failure:
     lost: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BundleResult:
     """What a bundle tells the driver; large outputs are separate objects in the order of `written`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -102,7 +103,7 @@ def _key(number: int) -> int:
 
 
 def _payload(number: int) -> bytes:
-    return bytes([number]) * NBYTES
+    return random.Random(number).randbytes(NBYTES)  # which cannot be compressed
 
 
 def _mapped(payload: Callable[[int], bytes]) -> beam.PTransform:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from typing import Any
 
 from beam_pipeline.runner.driver.graph import Block, BlockSpan, ShufflePart, StageState, Work
@@ -61,7 +62,8 @@ class Dispatcher:
         else:
             self._open(stage, worker)
             task, arguments = self._task(work)
-            refs = actor.run.options(num_returns=1 + len(stage.plan.outputs)).remote(self._job.id, task, *arguments)
+            sent = task if any(isinstance(i, ShuffledInput) for i in task.inputs) else pickle.dumps(task)
+            refs = actor.run.options(num_returns=1 + len(stage.plan.outputs)).remote(self._job.id, sent, *arguments)
             refs = refs if isinstance(refs, list) else [refs]
             call, outputs = refs[0], refs[1:]
         worker.running[call] = (work, outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 import time
 from typing import Any
@@ -160,6 +161,8 @@ class Scheduler:
         result: Any = None
         try:
             result = ray.get(call)
+            if work.kind == "bundle":
+                result = pickle.loads(result)
             if work.kind == "merge":
                 *outputs, infos = outputs
                 result = ray.get(infos)

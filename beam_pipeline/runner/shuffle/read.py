@@ -30,7 +30,7 @@ class Piece:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeyRange:
     """Partitions `[first, last)`: in the first one keys above `after_key`, in the last one keys up to `upto_key`."""
 

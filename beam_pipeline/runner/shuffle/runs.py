@@ -23,7 +23,7 @@ _ENTRY_OVERHEAD = 24
 _LARGE_BYTES = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunInfo:
     """What the driver knows of a run.
 
@@ -44,7 +44,7 @@ class RunInfo:
         return self.offsets[last] - self.offsets[first]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """Sorted entries; an entry is a key with the encoded values that one bundle wrote for it, end to end.
 

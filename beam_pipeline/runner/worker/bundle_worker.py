@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -66,12 +67,16 @@ class BundleWorker:
                 self._open[place].renew(spec)
             self._changed.notify_all()
 
-    def run(self, job: str, task: BundleTask, *arguments: Any) -> Any:
-        """Run a bundle: the result, then one payload (or None) for each output of the stage, each a return value."""
+    def run(self, job: str, sent: BundleTask | bytes, *arguments: Any) -> Any:
+        """Run a bundle: its pickled result, then one payload (or None) for each output of the stage, all return values.
+
+        `sent`: the task, pickled where no Ray refs lie in it, since Ray's own pickling costs more than a small bundle.
+        """
+        task: BundleTask = pickle.loads(sent) if isinstance(sent, bytes) else sent
         self._relay.set_level(task.log_level)
         result, payloads = self._runner(job, task.stage).run(task, arguments)
-        result = replace(result, told=self._relay.take())
-        return [result, *payloads] if payloads else result
+        pickled = pickle.dumps(replace(result, told=self._relay.take()))
+        return [pickled, *payloads] if payloads else pickled
 
     def finalize(self, job: str, stage: str, bundle: str) -> None:
         """Call back the bundle's finalizers, after its commit."""
