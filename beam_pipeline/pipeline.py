@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -109,7 +109,8 @@ class MultimodalPipeline:
             | "Take fingerprints" >> beam.Map(_fingerprint).with_output_types(Fingerprint)
             | "Find duplicates" >> GPUDeduplicator(config.deduplication)
         )
-        checked = evidence | "Check column types" >> CheckColumnTypes()
+        measured = evidence | "Leave shingles behind" >> beam.Map(_without_shingles).with_output_types(Evidence)
+        checked = measured | "Check column types" >> CheckColumnTypes()
         decisions = (checked, clusters) | "Select" >> Select(config.select)
         kept = decisions | "Keep" >> beam.Filter(_is_kept).with_output_types(Decision)
         rows = (
@@ -198,6 +199,12 @@ def one_display(options: PipelineOptions, console: Console) -> PipelineOptions:
 
 def _fingerprint(evidence: Evidence) -> Fingerprint:
     return evidence.fingerprint
+
+
+def _without_shingles(evidence: Evidence) -> Evidence:
+    # they are most of its size, and only duplicates are found by them
+    bare = replace(evidence.fingerprint, instruction_shingles=b"", trajectory_shingles=b"")
+    return replace(evidence, fingerprint=bare)
 
 
 def _is_kept(decision: Decision) -> bool:

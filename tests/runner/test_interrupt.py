@@ -41,8 +41,6 @@ with PipelineLifecycleManager() if sys.argv[2] == "managed" else contextlib.null
         raise
 """
 PROMPT_S = 8.0
-# Ray's own two agents, which do no work of the job, try for a minute to tell the dead control service of its death
-LINGER = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 @pytest.fixture
@@ -120,10 +118,8 @@ def test_an_interrupt_cancels_and_cleans_up(
     assert list(folder.rglob("beam-ray-*")) == []
 
 
-def test_no_worker_outlives_a_program_that_is_killed(folder: Path) -> None:
+def test_nothing_outlives_a_program_that_is_killed(folder: Path) -> None:
     program, started = _start(folder, "managed")
-    working = [pid for pid in started if not any(title in line for line in _alive([pid]) for title in LINGER)]
-    assert len(working) >= 4, "no control service, raylet and workers below the program"
     program.kill()
     program.communicate(timeout=10)
-    assert _wait_until_gone(working, PROMPT_S) == []
+    assert _wait_until_gone(started, PROMPT_S) == []

@@ -27,7 +27,7 @@ COUNT = 120
 # more than goes inline with a result: one element alone lies in the object store of the node that made it
 NBYTES = 150_000
 KEYS = 5
-OPTIONS = ["--ray_workers_max=2", "--ray_workers_min=2", "--ray_bundle_mb=0.4", "--ray_max_system_failures=6"]
+OPTIONS = ["--ray_workers_max=2", "--ray_workers_min=2", "--ray_bundle_mb=0.15", "--ray_max_system_failures=6"]
 # a raylet that does not answer is given up after seconds, not a quarter of a minute
 HEALTH = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
 
