@@ -5,7 +5,7 @@
     python -m tests.conformance --suite vr --out benchmarks/results/conformance-vr.json  (fnapi, ml, core, io, portable)
     python -m benchmarks.runner_table [--check]
 
-It only writes what these files say; `--check` writes nothing and exits 1 where the page says something else.
+Any benchmark's JSON in that folder is read. It only writes what these files say; `--check` writes nothing and exits 1 where the page says something else.
 """
 
 from __future__ import annotations
@@ -87,12 +87,10 @@ def table(results: Path) -> str:
     """The whole table in Markdown, with the commands and the machine under it."""
     lines = list(conformance_lines(results))
     told = []
-    for name in ("runner", "memory"):
-        path = results / f"{name}.json"
-        if path.exists():
-            report = json.loads(path.read_text(encoding="utf-8"))
-            lines += bar_lines(report)
-            told.append(f"`{report['command']}`: {report['machine']}; {', '.join(report['versions'])}")
+    for path in sorted(results.glob("[!c]*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        lines += bar_lines(report)
+        told.append(f"`{report['command']}`: {report['machine']}; {', '.join(report['versions'])}")
     head = ["| what | measured | bar | |", "|---|---|---|---|"]
     return "\n".join([*head, *(line.markdown() for line in lines), "", *(f"- {line}" for line in told)])
 
