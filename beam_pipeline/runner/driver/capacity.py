@@ -15,11 +15,13 @@ _KEEP_S = 1.0
 class Capacity:
     """Resources of the cluster by Ray's names (memory in bytes), asked for at most once a second: nodes come and go.
 
-    `fixed`: nothing will ever be added, as on a Ray that was started on this machine.
+    `fixed`: nothing will ever be added, as on a Ray that was started on this machine. `cpus`: of a Ray of our own;
+    its workers take CPUs only while they have work, so that those of one pool need not end for those of another.
     """
 
-    def __init__(self, fixed: bool) -> None:
+    def __init__(self, fixed: bool, cpus: int | None = None) -> None:
         self.fixed = fixed
+        self.cpus = cpus
         self._total: Mapping[str, float] = {}
         self._asked = -_KEEP_S
 
@@ -34,14 +36,16 @@ class Capacity:
         if not self.fixed:
             return None
         total = self.total()
-        return min(int(total.get(name, 0) // need) for name, need in resources(request).items())
+        counts = [int(total.get(name, 0) // need) for name, need in self.taken_by(request).items()]
+        if self.cpus is not None:
+            counts.append(self.cpus // request.cpus)
+        return min(counts)
 
-
-def resources(request: ResourceRequest) -> dict[str, float]:
-    """What one worker takes, by Ray's names."""
-    needs: dict[str, float] = {"CPU": float(request.cpus)}
-    if request.gpus:
-        needs["GPU"] = request.gpus
-    if request.min_ram_bytes:
-        needs["memory"] = float(request.min_ram_bytes)
-    return needs
+    def taken_by(self, request: ResourceRequest) -> dict[str, float]:
+        """What one worker takes for as long as it lives, by Ray's names."""
+        needs: dict[str, float] = {} if self.cpus is not None else {"CPU": float(request.cpus)}
+        if request.gpus:
+            needs["GPU"] = request.gpus
+        if request.min_ram_bytes:
+            needs["memory"] = float(request.min_ram_bytes)
+        return needs

@@ -113,16 +113,19 @@ class Dispatcher:
         request = stage.plan.request
         pool = [w for w in self._pools.pool(request) if w.up()]
         room = request.max_active_bundles
-        idle = min((w for w in pool if len(w.running) < room), key=lambda w: len(w.running), default=None)
-        if idle is not None and not idle.running:
+        free = self._pools.cpus_free(request)
+        idle = next((w for w in pool if not w.running), None)
+        if idle is not None and free:
             return idle
-        while self._growing(stage) and self._pools.grow(request, self._job.needed()):
-            pass
-        if idle is not None:
-            return idle
-        if stage.mean_seconds < _SHORT_S:
-            return min((w for w in pool if len(w.running) <= room), key=lambda w: len(w.running), default=None)
-        return None
+        if idle is None and (free or not self._pools.pool(request)):
+            while self._growing(stage) and self._pools.grow(request, self._job.needed()):
+                pass
+        busy = min((w for w in pool if w.running), key=lambda w: len(w.running), default=None)
+        if busy is None:
+            return None
+        # one call more than it works on at a time, where calls are short enough for the way to be felt
+        most = room if stage.mean_seconds < _SHORT_S else room - 1
+        return busy if len(busy.running) <= most else None
 
     def _growing(self, stage: StageState) -> bool:
         """Whether the pool should have one more worker: fewer are starting than bundles wait."""

@@ -14,6 +14,7 @@ from beam_pipeline.runner.shuffle.read import KeyRange
 from beam_pipeline.runner.tasks import EncodedInput
 
 _MAX_SPANS = 128
+_TAIL = 8
 _MERGE_RUNS = 48
 _MERGE_BYTES = 384 << 20
 
@@ -223,7 +224,9 @@ class StageState:
         for shuffle in self.shuffles.values():
             if shuffle.parts:
                 return [shuffle.parts.popleft()]
-        target = max(1, min(bundle_bytes, self.level // max(1, parallel)))
+        # large bundles first and smaller ones at the end, so that all places end at about the same time
+        share = max(self.queued_bytes // parallel, self.level // (parallel * _TAIL))
+        target = max(1, min(bundle_bytes, share))
         inputs: list[BlockSpan | EncodedInput | ShufflePart] = []
         filled = 0
         while self.queue and filled < target and len(inputs) < _MAX_SPANS:

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from beam_pipeline.runner.driver.capacity import Capacity, resources
+from beam_pipeline.runner.driver.capacity import Capacity
 from beam_pipeline.runner.hints import ResourceRequest
 from beam_pipeline.runner.worker.bundle_worker import BundleWorker
 
@@ -51,12 +51,13 @@ class WorkerPools:
         runtime_env: Mapping[str, Any],
         main_session: bytes | None = None,
         fixed: bool = True,
+        cpus: int | None = None,
     ) -> None:
         self._least = least
         self._most = most
         self._runtime_env = dict(runtime_env)
         self._main_session = main_session
-        self._capacity = Capacity(fixed)
+        self._capacity = Capacity(fixed, cpus)
         self._pools: dict[ResourceRequest, list[Worker]] = {}
 
     @property
@@ -76,6 +77,11 @@ class WorkerPools:
         held = self._capacity.holds(request)
         return self._most if held is None else min(self._most, held)
 
+    def cpus_free(self, request: ResourceRequest) -> bool:
+        """Whether one more worker may have work at the same time."""
+        cpus = self._capacity.cpus
+        return cpus is None or sum(w.request.cpus for w in self.all() if w.running) + request.cpus <= cpus
+
     def grow(self, request: ResourceRequest, needed: Collection[ResourceRequest] = ()) -> Worker | None:
         """Start one more worker; None where the pool has as many as it may, or no other pool gives way.
 
@@ -84,11 +90,11 @@ class WorkerPools:
         pool = self.pool(request)
         if len(pool) >= self.limit(request) or not self._room(request, needed):
             return None
-        needs = resources(request)
+        needs = self._capacity.taken_by(request)
         actor = (
             ray.remote(BundleWorker)
             .options(
-                num_cpus=needs["CPU"],
+                num_cpus=needs.get("CPU", 0),
                 num_gpus=needs.get("GPU", 0),
                 memory=request.min_ram_bytes or None,
                 accelerator_type=request.accelerator or None,
@@ -159,15 +165,16 @@ class WorkerPools:
         A cluster that may grow is asked for one worker more than it has room for, which is what makes it grow.
         """
         giving_way: list[Worker] = []
-        for name, need in resources(request).items():
+        taken_by = self._capacity.taken_by
+        for name, need in taken_by(request).items():
             room = self._capacity.total().get(name, 0)
-            used = sum(resources(w.request).get(name, 0) for w in self.all() if w not in giving_way)
+            used = sum(taken_by(w.request).get(name, 0) for w in self.all() if w not in giving_way)
             for worker in self._giving_way(request, needed):
                 if used + need <= room:
                     break
                 if worker not in giving_way:
                     giving_way.append(worker)
-                    used -= resources(worker.request).get(name, 0)
+                    used -= taken_by(worker.request).get(name, 0)
             if used + need > room:
                 return not self._capacity.fixed and not any(w.starting is not None for w in self.pool(request))
         for worker in giving_way:

@@ -111,7 +111,10 @@ class RaySession:
             self._close_idle()
             self._borrowed += 1
         if pools is None:
-            pools = WorkerPools(config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.fixed)
+            cpus = _cpus(self.config) if self._local else None
+            pools = WorkerPools(
+                config.workers_min, config.workers_max, code.runtime_env, code.main_session, self.fixed, cpus
+            )
         pools.warm()
         try:
             yield pools
