@@ -23,6 +23,7 @@ def main() -> int:
     )
     parser.add_argument("-k", dest="keyword", default="", help="pytest's expression, within the suite")
     parser.add_argument("--out", type=Path, help="JSON file for the outcome, seconds and message of each test")
+    parser.add_argument("--summary", type=Path, help="JSON file for the counts and the tests that did not pass")
     parser.add_argument("--test-seconds", type=int, default=120, help="most seconds one test may take (default: 120)")
     parser.add_argument("--verbose", action="store_true", help="show pytest's output instead of the failures' messages")
     parser.add_argument("--write-baseline", action="store_true", help="store what did not pass under baseline/")
@@ -38,6 +39,8 @@ def main() -> int:
     )
     if args.out:
         args.out.write_text(report.to_json(), encoding="utf-8")
+    if args.summary:
+        args.summary.write_text(report.to_baseline(), encoding="utf-8")
     if args.write_baseline:
         (BASELINES / f"{args.suite}.json").write_text(report.to_baseline(), encoding="utf-8")
     reference = baseline(args.suite)

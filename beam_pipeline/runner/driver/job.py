@@ -93,7 +93,8 @@ class Job:
         if runs:
             self.internal.append(Work("merge", stage, f"{stage.plan.name}/merge", [], blocks=runs, shuffle=shuffle))
         elif not stage.producers and not shuffle.merging:
-            shuffle.cut_into_parts(2 * self.config.workers_max, self.config.bundle_bytes)
+            most = self.config.workers_max
+            shuffle.cut_into_parts(1 if most == 1 else 4 * most, self.config.bundle_bytes)
 
     def _finish(self, stage: StageState) -> None:
         stage.done = True
