@@ -5,7 +5,8 @@
     python -m tests.conformance --suite vr --summary benchmarks/results/conformance-vr.json  (and the other suites)
     python -m benchmarks.runner_table [--check]
 
-Any benchmark's JSON in that folder is read. It only writes what these files say; `--check` writes nothing and exits 1 where the page says something else.
+Any benchmark's JSON in that folder is read. It only writes what these files say; `--check` writes nothing and exits 1
+where the page says something else.
 """
 
 from __future__ import annotations
