@@ -41,11 +41,6 @@ class RaySession:
         atexit.register(self.close)
 
     @classmethod
-    def start_early(cls, config: RunnerConfig) -> RaySession:
-        """Begin to open a session in the background; whoever uses it first waits for it."""
-        return cls(config)
-
-    @classmethod
     def connect(cls, config: RunnerConfig) -> RaySession:
         """Open a session and wait for it; raises what Ray raises, after everything started is ended again."""
         session = cls(config)
