@@ -21,6 +21,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.userstate import BagStateSpec, TimerSpec, on_timer
 
 from beam_pipeline.runner import RayRunner
+from tests.processes import command_of, descendants
 
 Place = tuple[str, int]
 
@@ -239,25 +240,7 @@ def worker_titles() -> dict[int, str]:
         _known.update(dict.fromkeys(descendants(os.getpid()), now))
     titles = {}
     for pid in _known:
-        try:
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+        title = command_of(pid).partition("\0")[0]
         if title.startswith("ray::BundleWorker"):
             titles[pid] = title
     return titles
-
-
-def descendants(ancestor: int) -> list[int]:
-    """The processes that a process has started, and theirs."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    found = [ancestor]
-    for pid in found:
-        found += children.get(pid, [])
-    return found[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner.fault_jobs import descendants
+from tests.processes import descendants
 
 PROGRAM = """
 import contextlib, sys, time

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -11,6 +12,7 @@ import ray
 
 from beam_pipeline.runner.session import local_ray
 from beam_pipeline.runner.session.local_ray import LocalRay, check_ray_version
+from tests.processes import descendants
 
 
 def _listening(pids: set[int]) -> set[str]:
@@ -18,9 +20,9 @@ def _listening(pids: set[int]) -> set[str]:
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
-            found = re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())) if link.is_symlink() else None
-            if found:
-                inodes.add(found[1])
+            with contextlib.suppress(FileNotFoundError):
+                if found := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())):
+                    inodes.add(found[1])
     addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
@@ -30,19 +32,13 @@ def _listening(pids: set[int]) -> set[str]:
     return addresses
 
 
-def _family(pid: int) -> set[int]:
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    found = {int(child) for path in children for child in path.read_text(encoding="ascii").split()}
-    return found.union(*(_family(child) for child in found))
-
-
 def test_a_node_listens_on_the_loopback_asks_for_a_token_and_leaves_nothing(tmp_path: Path, remote: None) -> None:
-    before, others = dict(os.environ), _family(os.getpid())
+    before, others = dict(os.environ), set(descendants(os.getpid()))
     node = LocalRay(num_cpus=3, object_store_bytes=100_000_000, spill_dir=tmp_path)
     try:
         assert ray.cluster_resources()["CPU"] == 3
         assert ray.get(ray.remote(lambda: 4).remote()) == 4
-        family = _family(os.getpid()) - others
+        family = set(descendants(os.getpid())) - others
         assert _listening(family) <= {"0100007F", "0000000000000000FFFF00000100007F"}
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert token.stat().st_mode & 0o777 == 0o600

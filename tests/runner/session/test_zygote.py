@@ -19,6 +19,7 @@ from beam_pipeline.runner.session.fork_safety import foreign_modules, fork_is_sa
 from beam_pipeline.runner.session.forked_worker import WorkerRequest
 from beam_pipeline.runner.session.local_ray import LocalRay
 from beam_pipeline.runner.worker.library_threads import _loaded, set_library_threads
+from tests.processes import command_of, descendants, parent_of
 
 LIMIT_S = 30.0
 # a script as users write them: it runs on a Ray of its own, tells of its processes, and waits
@@ -70,12 +71,6 @@ class Teller:
         return os.environ.get("OF_THIS_ENVIRONMENT")
 
 
-def family(pid: int) -> set[int]:
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    found = {int(child) for path in children for child in path.read_text(encoding="ascii").split()}
-    return found.union(*(family(child) for child in found))
-
-
 def wait_until_gone(pids: set[int]) -> None:
     end = time.monotonic() + LIMIT_S
     while left := {pid for pid in pids if Path(f"/proc/{pid}/exe").exists()}:
@@ -84,29 +79,21 @@ def wait_until_gone(pids: set[int]) -> None:
 
 
 def zygote_pid() -> int:
-    found = [
-        pid
-        for pid in family(os.getpid())
-        if "serve_spawned" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
-    ]
-    children = [pid for pid in found if _parent(pid) == os.getpid()]
-    assert len(children) == 1
-    return children[0]
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    here = os.getpid()
+    found = [pid for pid in descendants(here) if "serve_spawned" in command_of(pid) and parent_of(pid) == here]
+    assert len(found) == 1
+    return found[0]
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[LocalRay]:
     # children of earlier tests, such as Python's own resource tracker, live on
-    others = family(os.getpid())
+    others = set(descendants(os.getpid()))
     local = LocalRay(num_cpus=4, object_store_bytes=100_000_000, spill_dir=tmp_path)
     try:
         yield local
     finally:
-        pids = family(os.getpid()) - others
+        pids = set(descendants(os.getpid())) - others
         local.close()
         wait_until_gone(pids)
 
@@ -161,10 +148,10 @@ def test_a_script_that_only_imports_beam_is_forked_and_its_own_state_stays_behin
     script: tuple[subprocess.Popen[str], dict[str, object], Path],
 ) -> None:
     running, told, left = script
-    assert _parent(int(str(told["parent"]))) == running.pid
+    assert parent_of(int(str(told["parent"]))) == running.pid
     assert "script.py" in str(told["line"]) and "default_worker.py" in str(told["argument"])
     assert told["main"] is False
-    pids = family(running.pid)
+    pids = set(descendants(running.pid))
     running.communicate()
     assert running.returncode == 0
     wait_until_gone(pids)
@@ -177,7 +164,7 @@ def test_no_process_outlives_a_driver_that_was_killed(
     script: tuple[subprocess.Popen[str], dict[str, object], Path],
 ) -> None:
     running, told, _ = script
-    pids = family(running.pid)
+    pids = set(descendants(running.pid))
     assert {told["pid"], told["parent"]} <= pids
     running.kill()
     wait_until_gone(pids)
