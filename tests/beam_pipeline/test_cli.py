@@ -72,7 +72,9 @@ def test_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "usage: python -m beam_pipeline --config"),
+        ([], "usage: python -m beam_pipeline [COMMAND]"),
+        (["curat"], "there is no command 'curat'; did you mean 'curate'?"),
+        (["curate"], "--config is missing"),
         (["--output", "x"], "--config is missing"),
         (["--confg", "{config}"], "unknown flag --confg; did you mean --config?"),
         (["--config", "{config}", "--ouput", "x"], "unknown flag --ouput; did you mean --output?"),

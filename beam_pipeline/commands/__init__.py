@@ -1,0 +1,1 @@
+"""The command line's commands: of each, `USAGE` is what --help prints, `run(arguments)` gives the exit status."""
