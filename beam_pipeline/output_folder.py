@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from transforms.coders import from_json, to_json
-from transforms.output_files import EPISODES, EVIDENCE, LEDGER, TRANSITIONS, VIDEOS, PartReport
+from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, TRANSITIONS, VIDEOS, PartReport
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest
 SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
 _RUN = "run.json"
 _OURS = {
-    *(EPISODES, TRANSITIONS, VIDEOS, LEDGER, EVIDENCE, INDEX),
+    *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
     *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT),
 }
 

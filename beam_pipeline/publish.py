@@ -22,7 +22,7 @@ from beam_pipeline.output_folder import (
 )
 from beam_pipeline.summary import RunSummary, SourceOutcomes
 from transforms.coders import to_json
-from transforms.output_files import EPISODES, EVIDENCE, LEDGER, OUT, TRANSITIONS, VIDEOS, PartReport
+from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, OUT, TRANSITIONS, VIDEOS, PartReport
 
 __all__ = [
     "Gate",
@@ -148,7 +148,7 @@ def _replace(output: Output, name: str, body: bytes) -> None:
 
 def _written_files(folder: Path) -> Iterator[str]:
     """Every table part and video in an output folder, whichever run put it there, also one killed while it did."""
-    for table in (EPISODES, TRANSITIONS, LEDGER, EVIDENCE):
+    for table in (EPISODES, TRANSITIONS, INCOMPLETE, LEDGER, EVIDENCE):
         for path in (folder / table).glob("source=*/part-*"):
             if _PART.fullmatch(path.name):
                 yield path.relative_to(folder).as_posix()

@@ -17,6 +17,8 @@ from transforms.source_paths import split_pattern
 OUT = "out"
 """Folder of the staging area that holds finished files, laid out as the output will be."""
 EPISODES, TRANSITIONS, LEDGER, EVIDENCE, VIDEOS = "episodes", "transitions", "ledger", "evidence", "videos"
+INCOMPLETE = "incomplete"
+"""Table of the steps that begin no transition: with the transitions, every step of the kept episodes."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from transforms.episode_rows import episode_batch, episodes_schema
 from transforms.evidence import Decision
 from transforms.output_files import (
     EPISODES,
+    INCOMPLETE,
     OUT,
     TRANSITIONS,
     VIDEOS,
@@ -26,7 +27,7 @@ from transforms.output_schema import AgreedSchema, AgreeOnSchema, arrow_schema
 from transforms.part_writer import SinkParams, file_hash, open_part, put_in_place, temporary_file
 from transforms.partition import PartitionBySortedId, PlaceOf, from_part_key
 from transforms.staging import load_episode
-from transforms.transition_rows import ReadImages, transition_batches
+from transforms.transition_rows import ReadImages, incomplete_batches, transition_batches
 
 __all__ = ["AgreeSchema", "AssignParts", "SinkParams", "WriteKept", "WriteParts", "WriteVideos"]
 
@@ -80,24 +81,26 @@ class _WritePart(beam.DoFn):
     def process(self, element: Part, agreed: AgreedSchema) -> Iterator[PartReport | beam.pvalue.TaggedOutput]:
         staging, params, source = Path(self._staging), self._params, element.source
         steps, rows = arrow_schema(agreed), episodes_schema(agreed.checks)
-        step_path = part_path(TRANSITIONS, source, element.index, params.extension)
-        row_path = part_path(EPISODES, source, element.index, params.extension)
+        paths = [part_path(t, source, element.index, params.extension) for t in (TRANSITIONS, INCOMPLETE, EPISODES)]
         shown: set[VideoFile] = set()
         with (
-            open_part(staging, step_path, steps, params, source) as (step_writer, step_reports),
-            open_part(staging, row_path, rows, params, source) as (row_writer, row_reports),
+            open_part(staging, paths[0], steps, params, source) as (step_writer, step_reports),
+            open_part(staging, paths[1], steps, params, source) as (rest_writer, rest_reports),
+            open_part(staging, paths[2], rows, params, source) as (row_writer, row_reports),
         ):
             for decision in element.episodes:
                 episode = load_episode(staging, decision.evidence.staged)
                 for batch in transition_batches(episode, steps, self._read_images):
                     step_writer.write(batch)
+                for batch in incomplete_batches(episode, steps, self._read_images):
+                    rest_writer.write(batch)
                 row_writer.write(episode_batch(episode, decision, rows, self._roots.get(source, "")))
                 shown |= {
                     VideoFile(video_name(ref.content_hash, ref.uri), ref.uri)
                     for ref in episode.videos.values()
                     if isinstance(ref, VideoRef)
                 }
-        yield from step_reports + row_reports
+        yield from step_reports + rest_reports + row_reports
         for video in sorted(shown, key=lambda v: (v.name, v.uri)):
             yield beam.pvalue.TaggedOutput(_SHOWN, video)
 

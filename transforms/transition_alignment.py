@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.arrays import column_matrix, rounded, with_column
@@ -136,6 +137,11 @@ def with_transitions(steps: pa.RecordBatch, success: bool | None, max_gap_ns: fl
 def transitions(steps: pa.RecordBatch) -> pa.RecordBatch:
     """Only the complete transitions of aligned steps: at most T - 1 rows."""
     return steps.filter(steps.column(VALID))
+
+
+def incomplete_steps(steps: pa.RecordBatch) -> pa.RecordBatch:
+    """The other aligned steps: the last, those before a gap, the invalid."""
+    return steps.filter(pc.invert(steps.column(VALID)))
 
 
 def align_transitions(episode: Episode, params: TransitionAlignmentParams) -> Episode:

@@ -13,7 +13,7 @@ from transforms.evidence import StagedColumn
 from transforms.output_files import VIDEOS, video_name
 from transforms.output_schema import EPISODE_ID, camera_columns, convert, step_columns
 from transforms.schema import FRAME_INDEX
-from transforms.transition_alignment import transitions
+from transforms.transition_alignment import incomplete_steps, transitions
 
 ReadImages = Callable[[ImageRef, Sequence[int]], list[bytes]]
 """Encoded images of a camera by index, in order."""
@@ -23,9 +23,13 @@ ROWS_AT_ONCE = 512
 
 def plain_rows(episode: Episode) -> pa.RecordBatch:
     """The episode's transitions with its id and index among its steps, each camera still as an index or a time."""
-    numbered = with_column(episode.steps, FRAME_INDEX, pa.array(np.arange(episode.steps.num_rows)))
-    rows = transitions(numbered)
-    return with_column(rows, EPISODE_ID, pa.array([episode.episode_id] * rows.num_rows, pa.string()))
+    return transitions(_numbered(episode))
+
+
+def _numbered(episode: Episode) -> pa.RecordBatch:
+    count = episode.steps.num_rows
+    numbered = with_column(episode.steps, FRAME_INDEX, pa.array(np.arange(count)))
+    return with_column(numbered, EPISODE_ID, pa.array([episode.episode_id] * count, pa.string()))
 
 
 def is_camera_reference(name: str) -> bool:
@@ -41,7 +45,17 @@ def columns_of(episode: Episode, rows: pa.RecordBatch) -> tuple[StagedColumn, ..
 
 def transition_batches(episode: Episode, schema: pa.Schema, read_images: ReadImages) -> Iterator[pa.RecordBatch]:
     """The episode's transitions in the agreed schema, absent columns null, at most ROWS_AT_ONCE rows at a time."""
-    rows = plain_rows(episode)
+    return _batches(episode, plain_rows(episode), schema, read_images)
+
+
+def incomplete_batches(episode: Episode, schema: pa.Schema, read_images: ReadImages) -> Iterator[pa.RecordBatch]:
+    """The steps that begin no transition, in the same way."""
+    return _batches(episode, incomplete_steps(_numbered(episode)), schema, read_images)
+
+
+def _batches(
+    episode: Episode, rows: pa.RecordBatch, schema: pa.Schema, read_images: ReadImages
+) -> Iterator[pa.RecordBatch]:
     for start in range(0, rows.num_rows, ROWS_AT_ONCE):
         window = rows.slice(start, ROWS_AT_ONCE)
         columns = [_column(episode, window, field, read_images) for field in schema]

@@ -176,7 +176,7 @@ ALLOWED = [p for p in product(("parquet", "arrow"), ("zstd", "lz4", "snappy", "n
 def test_both_formats_and_all_compressions_hold_the_same_rows(tmp_path: Path, format: str, compression: str) -> None:
     params = SinkParams(format=format, compression=compression, row_group_rows=3)  # type: ignore[arg-type]
     reports = write(tmp_path, kept(tmp_path, [image_episode("arm", i) for i in range(2)]), params)
-    assert [Path(r.path).suffix for r in reports] == [f".{format}"] * 2
+    assert [Path(r.path).suffix for r in reports] == [f".{format}"] * 3
     table = ds.dataset(tmp_path / OUT / "transitions", format=format, partitioning="hive").to_table()
     assert table["next.reward"].to_pylist() == [0.0, 1.0, 2.0, 3.0] * 2
     if format == "parquet":
