@@ -60,7 +60,7 @@ def test_a_folder_without_a_run_and_a_lost_part_are_named(folder: Path, tmp_path
     lost = curated.files("transitions")[0]
     hidden = lost.rename(lost.with_suffix(".hidden"))
     try:
-        with pytest.raises(OutputError, match="part-00000.parquet is gone, and the manifest names it"):
+        with pytest.raises(OutputError, match=r"part-00000\.parquet is gone, and the manifest names it"):
             list(curated.steps(next(curated.episodes())))
     finally:
         hidden.rename(lost)

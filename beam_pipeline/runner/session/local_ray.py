@@ -111,6 +111,26 @@ def _agents_that_wait(runtime_env_port: int) -> Iterator[None]:
         services.start_ray_process = start
 
 
+class _Soon:
+    """The module `time` with short sleeps, for loops that look whether something has started."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, _POLL_S))
+
+
+@contextlib.contextmanager
+def _polled_soon() -> Iterator[None]:
+    """Have Ray's Node look sooner for what it waits for; its waits end by the time that passed."""
+    ray_node.time = _Soon()
+    try:
+        yield
+    finally:
+        ray_node.time = time
+
+
 def _stand_in(option: str, ports: Mapping[str, int]) -> str:
     name, _, value = option.partition("=")
     if name not in ports:
@@ -144,26 +164,27 @@ class LocalRay:
                 undo.callback(zygote.close)
             undo.callback(ray.shutdown, wait_for_processes=True)
             launcher = zygote and zygote.serve(folder.path / "workers", _WORKERS / WORKER, _WORKERS / SETUP)
-            node = _LocalNode(
-                parameter.RayParams(
-                    node_ip_address=_LOOPBACK,
-                    num_cpus=num_cpus,
-                    object_store_memory=object_store_bytes,
-                    object_spilling_directory=str(spill_folder.path),
-                    temp_dir=str(folder.path),
-                    no_monitor=True,
-                    include_log_monitor=False,
-                    include_dashboard=False,
-                    runtime_env_agent_port=_free_port(),
-                    # Ray starts workers by `python SETUP_WORKER_PATH WORKER_PATH ...`
-                    setup_worker_path=LAUNCHER_FLAGS if launcher else None,
-                    worker_path=str(launcher) if launcher else None,
-                ),
-                head=True,
-                shutdown_at_exit=False,
-                spawn_reaper=True,
-                ray_init_cluster=True,
-            )
+            with _polled_soon():
+                node = _LocalNode(
+                    parameter.RayParams(
+                        node_ip_address=_LOOPBACK,
+                        num_cpus=num_cpus,
+                        object_store_memory=object_store_bytes,
+                        object_spilling_directory=str(spill_folder.path),
+                        temp_dir=str(folder.path),
+                        no_monitor=True,
+                        include_log_monitor=False,
+                        include_dashboard=False,
+                        runtime_env_agent_port=_free_port(),
+                        # Ray starts workers by `python SETUP_WORKER_PATH WORKER_PATH ...`
+                        setup_worker_path=LAUNCHER_FLAGS if launcher else None,
+                        worker_path=str(launcher) if launcher else None,
+                    ),
+                    head=True,
+                    shutdown_at_exit=False,
+                    spawn_reaper=True,
+                    ray_init_cluster=True,
+                )
             ray_worker.connect(
                 node,
                 node.session_name,
