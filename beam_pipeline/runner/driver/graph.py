@@ -133,16 +133,21 @@ class Shuffle:
         return taken
 
     def cut_into_parts(self, parallel: int, bundle_bytes: int) -> None:
-        """Deal the partitions out in ranges of about equal bytes, as many as keep `parallel` workers busy."""
+        """Deal the partitions out in ranges of about `bundle_bytes` that keep `parallel` workers busy.
+
+        They get smaller towards the end, so that all workers end at about the same time; one worker gets it all.
+        """
         self.cut = True
         sizes = [sum(b.info.nbytes_of(p, p + 1) for b in self.held()) for p in range(self.partitions)]
-        target = max(1, min(bundle_bytes, sum(sizes) // max(1, parallel)))
+        left = sum(sizes)
+        least, pieces = (left // (2 * _TAIL * parallel), 2 * parallel) if parallel > 1 else (left, 1)
         first, filled = 0, 0
         for partition, size in enumerate(sizes):
             filled += size
-            if filled >= target or (partition == self.partitions - 1 and filled):
+            target = max(1, min(bundle_bytes, max(least, left // pieces)))
+            if filled and (2 * filled + size >= 2 * target or partition == self.partitions - 1):
                 self.parts.append(ShufflePart(self, self.transform_id, KeyRange(first, partition + 1)))
-                first, filled = partition + 1, 0
+                first, left, filled = partition + 1, left - filled, 0
 
 
 @dataclass(slots=True, eq=False)

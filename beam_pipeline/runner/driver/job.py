@@ -93,8 +93,7 @@ class Job:
         if runs:
             self.internal.append(Work("merge", stage, f"{stage.plan.name}/merge", [], blocks=runs, shuffle=shuffle))
         elif not stage.producers and not shuffle.merging:
-            most = self.config.workers_max
-            shuffle.cut_into_parts(1 if most == 1 else 4 * most, self.config.bundle_bytes)
+            shuffle.cut_into_parts(self.config.workers_max, self.config.bundle_bytes)
 
     def _finish(self, stage: StageState) -> None:
         stage.done = True

@@ -37,12 +37,6 @@ from beam_pipeline.runner.session.worker_launcher import SETUP, WORKER
 from beam_pipeline.runner.session.zygote import LAUNCHER_FLAGS, take_zygote
 
 RAY_VERSION = "2.60.0"
-# glibc otherwise keeps what workers free, for ever and for each thread: an episode's arrays would stay as large as ever
-_GIVE_BACK = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
-}
 _LOOPBACK = "127.0.0.1"
 _START_LIMIT_S = 30.0
 _NO_SERVICE = -1
@@ -218,7 +212,7 @@ def _session_variables(folder: Path) -> dict[str, str]:
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32), encoding="ascii")
         variables["RAY_AUTH_TOKEN_PATH"] = str(path)
-    return {**{name: value for name, value in _GIVE_BACK.items() if name not in os.environ}, **variables}
+    return variables
 
 
 def _temp_parent() -> Path:

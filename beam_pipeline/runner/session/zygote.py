@@ -55,13 +55,13 @@ class Zygote:
 
     @classmethod
     def spawned(cls) -> Zygote:
-        """A new interpreter, which answers once it has imported Beam and Ray."""
+        """A new interpreter, which answers once it has imported Ray and what this process has imported of Beam."""
         control, theirs = socket.socketpair()
         root = Path(__file__).parents[_RUNNER.count(".") + 2]
         flags = [f"-{letter}" for letter, given in (("s", sys.flags.no_user_site), ("S", sys.flags.no_site)) if given]
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, *flags, "-c", _SPAWN, str(_CONTROL_FD), str(os.getpid()), str(root)],
+            [sys.executable, *flags, "-c", _SPAWN, str(_CONTROL_FD), str(os.getpid()), ",".join(_beam()), str(root)],
             {**os.environ, **_NO_THREADS},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -94,6 +94,11 @@ class Zygote:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
+
+
+def _beam() -> list[str]:
+    """What this process has loaded of Beam: workers will need it, and share the memory of what was loaded before."""
+    return sorted(name for name in list(sys.modules) if name.startswith("apache_beam."))
 
 
 _prepared: list[Zygote] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import logging
 import marshal
 import os
@@ -17,7 +18,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -148,16 +149,19 @@ def serve_forked(control: socket.socket, parent: int) -> NoReturn:
 
 
 def serve_spawned() -> NoReturn:
-    """Become a zygote: for an interpreter started for that with the control socket's number and its parent's pid."""
-    control, parent = int(sys.argv[1]), int(sys.argv[2])
+    """Become a zygote: for an interpreter started for that.
+
+    Its arguments: the control socket's number, its parent's pid, modules to import, with commas between.
+    """
+    control, parent, modules = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     with Caught() as caught:
         sys.path.pop()  # where the runner was found
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _serve(socket.socket(fileno=control), parent)
+        _serve(socket.socket(fileno=control), parent, filter(None, modules.split(",")))
     _fail(caught.error)
 
 
-def _serve(control: socket.socket, parent: int) -> NoReturn:
+def _serve(control: socket.socket, parent: int, modules: Iterable[str] = ()) -> NoReturn:
     # Ray's C++ side takes these when it is loaded: no job yet, as for workers that it starts ahead of their job; and
     # whose end is the workers' end, which the zygote's is, who watches the raylet
     os.environ.update(RAY_JOB_ID="ff" * 4, RAY_RAYLET_PID=str(os.getpid()))
@@ -167,6 +171,9 @@ def _serve(control: socket.socket, parent: int) -> NoReturn:
 
     import beam_pipeline.runner.worker.bundle_worker  # noqa: F401
 
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     replace_main()
     # a script's own, or that of a warning while Beam is imported
     logging.root.handlers.clear()

@@ -18,6 +18,8 @@ from beam_pipeline.runner.session.code_shipping import load_main_session
 from beam_pipeline.runner.shuffle.runs import merge_runs
 from beam_pipeline.runner.tasks import BundleTask, StageSpec
 from beam_pipeline.runner.worker.caught import Caught
+from beam_pipeline.runner.worker.fetched_runs import FetchedRuns
+from beam_pipeline.runner.worker.freed_memory import FreedMemory
 from beam_pipeline.runner.worker.harness import StageRunner
 from beam_pipeline.runner.worker.library_threads import set_library_threads
 from beam_pipeline.runner.worker.relay import Relay
@@ -41,6 +43,8 @@ class BundleWorker:
 
     def __init__(self, main_session: bytes | None, threads: int) -> None:
         """`threads`: how many a library may use in a bundle."""
+        self._memory = FreedMemory()
+        self._fetched = FetchedRuns()
         self._relay = Relay()
         self._relay.install()
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
@@ -74,6 +78,8 @@ class BundleWorker:
         """
         task: BundleTask = pickle.loads(sent) if isinstance(sent, bytes) else sent
         self._relay.set_level(task.log_level)
+        self._memory.give_back()
+        self._fetched.begin((job, task.stage))
         result, payloads = self._runner(job, task.stage).run(task, arguments)
         pickled = pickle.dumps(replace(result, told=self._relay.take()))
         return [pickled, *payloads] if payloads else pickled
@@ -101,6 +107,7 @@ class BundleWorker:
     def close_job(self, job: str) -> str | None:
         """Tear down the job's stages; the text of the first exception that a teardown raised."""
         failed: str | None = None
+        self._fetched.close()
         for place in [p for p in self._open if p[0] == job]:
             with Caught() as caught:  # the other stages must be torn down too
                 self._open.pop(place).close()
@@ -116,7 +123,7 @@ class BundleWorker:
             if not self._changed.wait_for(lambda: place in self._specs, _OPEN_LIMIT_S):
                 raise TimeoutError(f"stage {stage} of job {job} was not opened here within {_OPEN_LIMIT_S:g} s")
             if place not in self._open:
-                self._open[place] = StageRunner(self._specs[place], _fetch)
+                self._open[place] = StageRunner(self._specs[place], self._fetched.fetch)
             return self._open[place]
 
 

@@ -21,6 +21,7 @@ from beam_pipeline.runner.tasks import BundleResult, BundleTask, Failure, Residu
 from beam_pipeline.runner.worker.caught import Caught
 from beam_pipeline.runner.worker.channel import BundleChannel, ChannelFactory
 from beam_pipeline.runner.worker.feed import Feed
+from beam_pipeline.runner.worker.group_size import measure_groups_as_read
 from beam_pipeline.runner.worker.side_inputs import SideInputReader
 from beam_pipeline.runner.worker.state import BundleState
 from beam_pipeline.runner.worker.timers import TimerQueue
@@ -128,6 +129,8 @@ class StageRunner:
         shuffled = {o.transform_id: self._plan.partitions for o in self._plan.outputs if o.kind in ("group", "keyed")}
         channel, state = BundleChannel(shuffled), BundleState()
         processor = bundle_processor.BundleProcessor(_CAPABILITIES, self._descriptor, state, ChannelFactory(channel))
+        for grouped in (i for i in self._plan.inputs if i.kind == "group"):
+            measure_groups_as_read(processor.ops[grouped.transform_id], state)
         return _Seat(processor, channel, state)
 
     def _process(

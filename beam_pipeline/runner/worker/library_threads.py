@@ -14,7 +14,7 @@ _SETTERS = tuple(
 
 
 def set_library_threads(threads: int) -> None:
-    """Let OpenBLAS and Arrow, where they are loaded, use `threads` threads from now on."""
+    """Let OpenBLAS, Arrow and torch, where they are loaded, use `threads` threads from now on."""
     for path in _loaded("openblas"):
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path)
@@ -24,6 +24,9 @@ def set_library_threads(threads: int) -> None:
     arrow = sys.modules.get("pyarrow")
     if arrow is not None:
         arrow.set_cpu_count(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
 
 
 def _loaded(name: str) -> set[str]:

@@ -33,6 +33,7 @@ class BundleState(sdk_worker.CachingStateHandler):
         self._bags: dict[bytes, list[bytes]] = {}
         self._ordered: dict[bytes, dict[int, list[bytes]]] = defaultdict(dict)
         self._sources: dict[bytes, Callable[[], Iterable[bytes]]] = {}
+        self._observer: Callable[..., None] | None = None
         self._kept: dict[bytes, list[Any]] = {}
         self._kept_bytes = 0
 
@@ -43,6 +44,10 @@ class BundleState(sdk_worker.CachingStateHandler):
         to the end of the bundle, as long as user code may keep an element.
         """
         self._sources[token] = source
+
+    def observe(self, observer: Callable[..., None]) -> None:
+        """Call `observer(chunk, is_encoded=True)` with every chunk of provided values that is read from now on."""
+        self._observer = observer
 
     @contextmanager
     def process_instruction_id(self, bundle_id: str, cache_tokens: Iterable[Any]) -> Iterator[None]:
@@ -57,7 +62,7 @@ class BundleState(sdk_worker.CachingStateHandler):
         if kind == "ordered_list_user_state":
             return _decoded(self._in_range(state_key.ordered_list_user_state), coder)
         if kind == "runner":
-            return _decoded(self._source(state_key.runner.key)(), coder)
+            return _decoded(self._observed(self._source(state_key.runner.key)()), coder)
         return self._side_input(kind, state_key, coder)
 
     def extend(self, state_key: Any, coder: Any, elements: Iterable[Any]) -> Any:
@@ -102,6 +107,12 @@ class BundleState(sdk_worker.CachingStateHandler):
         entries = self._ordered[_cell(wanted)]
         inside = sorted(k for k in entries if wanted.range.start <= k < wanted.range.end)
         return [encoded for k in inside for encoded in entries[k]]
+
+    def _observed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self._observer is not None:
+                self._observer(chunk, is_encoded=True)
+            yield chunk
 
     def _source(self, token: bytes) -> Callable[[], Iterable[bytes]]:
         source = self._sources.get(token)
