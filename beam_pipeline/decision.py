@@ -29,15 +29,12 @@ from transforms.decided_tables import (
     write_ledger,
 )
 from transforms.deciding import Decided, Wanted, decide_all
-from transforms.episode import Finding
 from transforms.evidence import DuplicateEdge, StagedColumn
 from transforms.measured import StoredFile, load_measured
 from transforms.output_files import EVIDENCE, LEDGER, OUT, OutcomeCount, Part, PartReport
 from transforms.output_schema import AgreedSchema, agree_on_columns, arrow_schema
-from transforms.verdicts import STAGE, Verdict, check_verdicts, read_verdicts
+from transforms.verdicts import Verdict, check_verdicts, read_verdicts, without_episode
 
-NO_EPISODE = "metadata.verdict_without_episode"
-"""Check of the finding that a verdict names an episode of an earlier run, which this one has not."""
 _COLUMNS = tuple[StagedColumn, ...]
 
 
@@ -176,17 +173,7 @@ def _loose(decided: Decided, verdicts: Mapping[str, Verdict], held: Output, sour
     known = set(ids.to_pylist())
     earlier = _earlier_ids(held) if verdicts.keys() - known - others.keys() else {}
     return [
-        LooseFinding(
-            stale.episode_id,
-            earlier[stale.episode_id],
-            Finding(
-                STAGE,
-                NO_EPISODE,
-                detail=f"{Path(stale.place).name}: {stale.verdict} by {stale.who}: an earlier run had this episode, "
-                "this one has not; remove the line if it is gone for good",
-                status="not_run",
-            ),
-        )
+        LooseFinding(stale.episode_id, earlier[stale.episode_id], without_episode(stale))
         for stale in check_verdicts(verdicts, known, others, earlier)
         if earlier[stale.episode_id] in sources
     ]

@@ -1,4 +1,4 @@
-"""The steps of any row of the ledger: out of the published tables where it was kept, else read again from its source."""
+"""The steps of any row of the ledger: published where it was kept, else read again from its source."""
 
 from __future__ import annotations
 

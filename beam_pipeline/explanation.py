@@ -35,6 +35,8 @@ IN_WORDS: Mapping[str, str] = {
     "reset_interval": "this part of the recording holds no demonstration: nothing moves in it, or it is too short",
 }
 """What a broken rule says of an episode, for those that are met most."""
+_PLAIN = "1"
+"""Unit of what has none."""
 _NEAREST = 3
 _LISTED = 8
 
@@ -79,9 +81,8 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
     elif outcome == "rejected":
         lines += _broken(row, decisive)
     elif outcome == "duplicate":
-        lines.append(
-            f"it repeats {row['duplicate_of']}: {row['rule'].replace('duplicate.', '')} similarity {row['value']:g}"
-        )
+        channel = row["rule"].removeprefix("duplicate.")
+        lines.append(f"it repeats {row['duplicate_of']}: {channel} similarity {row['value']:g}")
     elif outcome == "quarantined":
         lines.append(f"it could not be processed at {stage}: {row['rule']}: {row['detail']}")
     elif outcome == "cut":
@@ -121,7 +122,7 @@ def _headline(row: Row) -> str:
 
 
 def _number(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.6g} {unit}".rstrip()
+    return "-" if value is None else f"{value:.6g} {'' if unit == _PLAIN else unit}".rstrip()
 
 
 def _span(row: Row) -> str:
@@ -139,7 +140,7 @@ def _decisive(row: Row, findings: Sequence[Row]) -> Row | None:
     failed = [f for f in findings if f["passed"] is False]
     named = [f for f in failed if f["check"] == row["rule"] or row["stage"] == VERDICTS]
     same = [f for f in named if f["value"] == row["value"] and f["threshold"] == row["threshold"]]
-    return (same or named or [None])[0]
+    return next(iter(same or named), None)
 
 
 def _broken(row: Row, decisive: Row | None) -> Iterator[str]:
@@ -147,7 +148,8 @@ def _broken(row: Row, decisive: Row | None) -> Iterator[str]:
     yield f"the rule {row['rule']} is broken" + (f": {words}" if words else "")
     if row["threshold"] is not None:
         side = "above" if (row["value"] or 0) > row["threshold"] else "below"
-        yield f"measured {_number(row['value'], row['unit'])}, {side} the limit of {_number(row['threshold'], row['unit'])}"
+        limit = _number(row["threshold"], row["unit"])
+        yield f"measured {_number(row['value'], row['unit'])}, {side} the limit of {limit}"
     elif row["value"] is not None:
         yield f"measured {_number(row['value'], row['unit'])}"
     if decisive is not None and _where(decisive):

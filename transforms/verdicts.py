@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from transforms.episode import Finding
 from transforms.evidence import Decision, LedgerRow
 
 STAGE = "verdicts"
 KEEP, REJECT = "verdict.keep", "verdict.reject"
 """Rules of the ledger's rows that a person decided."""
 COLUMNS = ("episode_id", "verdict", "who", "why")
+NO_EPISODE = "metadata.verdict_without_episode"
+"""Check of the finding that a verdict names an episode of an earlier run, which this one has not."""
 _NAMED = 5
 """Near or unknown ids that a message names at most."""
 
@@ -147,6 +150,17 @@ def check_verdicts(
         more = [f"and {len(unknown) - _NAMED} more"] if len(unknown) > _NAMED else []
         raise VerdictError("\n".join(lines + more))
     return stale
+
+
+def without_episode(verdict: Verdict) -> Finding:
+    """The warning that a verdict is on an episode which only an earlier run had."""
+    return Finding(
+        stage=STAGE,
+        check=NO_EPISODE,
+        detail=f"{Path(verdict.place).name}: {verdict.verdict} by {verdict.who}: an earlier run had this episode, "
+        "this one has not; remove the line if it is gone for good",
+        status="not_run",
+    )
 
 
 def unknown_id(name: str, known: Collection[str]) -> str:
