@@ -12,6 +12,9 @@ from beam_pipeline.commands.command import BAD_USAGE, DONE, error_console, outpu
 CURATE = "curate"
 COMMANDS = {
     CURATE: "raw recordings in, training-ready episodes out",
+    "evidence": "the first half: measure all sources, or one, and store what decides about them",
+    "decide": "the second half: decide by stored evidence, with other thresholds or verdicts, and publish",
+    "why": "why an episode was kept, rejected, dropped, quarantined or cut, with its streams plotted",
 }
 """Each is a module of `beam_pipeline.commands`, imported where it is asked for."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import xxhash
 import yaml
 
-from beam_pipeline.publish import GateParams
+from beam_pipeline.gates import GateParams
+from beam_pipeline.measuring import Measuring, measuring_of
 from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
 from transforms.checks import CHECKS
 from transforms.coders import to_json
@@ -33,7 +34,11 @@ from transforms.urdf import load_limits
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """All of one job. `output` is the folder used where the caller names none."""
+    """All of one job. `output` is the folder used where the caller names none.
+
+    `verdicts` is a CSV file of people's verdicts (episode_id, verdict, who, why), which beat the rules; without it,
+    `verdicts.csv` in the output folder is read where it lies there.
+    """
 
     sources: tuple[Source, ...]
     embodiments: Mapping[str, Embodiment] = field(default_factory=dict)
@@ -50,18 +55,23 @@ class PipelineConfig:
     select: SelectParams = field(default_factory=SelectParams)
     sink: SinkParams = field(default_factory=SinkParams)
     gates: GateParams = field(default_factory=GateParams)
+    verdicts: str = ""
     config_hash: str = field(default="", init=False)
+    measuring: Measuring = field(default_factory=Measuring, init=False)
+    file: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "measuring", measuring_of(self))
         object.__setattr__(self, "config_hash", xxhash.xxh3_128_hexdigest(to_json(self)))
 
     @classmethod
-    def load(cls, path: str | Path) -> PipelineConfig:
+    def load(cls, path: str | Path, sources_present: bool = True) -> PipelineConfig:
         """Read, expand and check a YAML file; raises ConfigError before anything else happens.
 
         Relative paths are relative to the file. `config_hash` is over the parsed file with variables unexpanded
         (of a configuration made in Python, over its values),
-        so it is the same on every machine and for every layout of the text.
+        so it is the same on every machine and for every layout of the text; so is `measuring`, what measures episodes.
+        `sources_present` False allows sources that are gone, of which only stored evidence is left.
         """
         file = Path(path)
         config = load_file(file, cls)
@@ -69,16 +79,19 @@ class PipelineConfig:
         config = replace(
             config,
             output=str(folder / config.output) if config.output else str(Path("out") / file.stem),
+            verdicts=str(folder / config.verdicts) if config.verdicts else "",
             sources=tuple(replace(s, path=str(folder / Path(s.path).expanduser())) for s in config.sources),
             embodiments={
                 name: replace(e, urdf=str(folder / e.urdf) if e.urdf else None)
                 for name, e in config.embodiments.items()
             },
         )
-        _check(config, file)
+        _check(config, file, sources_present)
+        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False)))
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         written = json.dumps(_written(root), sort_keys=True)
         object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))
+        object.__setattr__(config, "file", str(file.resolve()))
         return config
 
 
@@ -91,7 +104,7 @@ def _written(node: yaml.Node | None) -> object:
     return [node.tag, node.value] if isinstance(node, yaml.ScalarNode) else None
 
 
-def _check(config: PipelineConfig, file: Path) -> None:
+def _check(config: PipelineConfig, file: Path, sources_present: bool) -> None:
     lines = _lines(file)
     names: set[str] = set()
     if not config.sources:
@@ -107,6 +120,8 @@ def _check(config: PipelineConfig, file: Path) -> None:
                 f"{nearest(source.embodiment, config.embodiments)}"
             )
         found = expand(source)
+        if not sources_present:
+            continue
         if not found:
             what = "no file matches the glob" if any(c in source.path for c in "*?[") else "there is nothing at"
             raise ConfigError(f"{where}: {what} {source.path}; correct `path`")
@@ -120,7 +135,7 @@ def _check(config: PipelineConfig, file: Path) -> None:
     for check in config.select.rules:
         if check not in CHECKS:
             raise ConfigError(f"{file}:{lines['select']}: select.rules: no check is named {check!r}{_near(check)}")
-    for name, embodiment in config.embodiments.items():
+    for name, embodiment in config.embodiments.items() if sources_present else ():
         where = f"{file}:{lines[f'embodiments.{name}']}: embodiment {name!r}"
         _check_urdf(embodiment, where)
 

@@ -92,6 +92,11 @@ class CuratedSet:
         found = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         return found if columns is None else found.select(columns)
 
+    def ids(self, path: Path) -> tuple[list[str], list[str]]:
+        """Episode ids and content ids of a part of the episodes table, in its order."""
+        table = _dataset(path).to_table(columns=["episode_id", "content_id"])
+        return table.column("episode_id").to_pylist(), table.column("content_id").to_pylist()
+
     def episodes(self, source: str | None = None) -> Iterator[CuratedEpisode]:
         """Every kept episode, by source and id."""
         for name in (source,) if source is not None else self.sources():

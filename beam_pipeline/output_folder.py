@@ -15,16 +15,21 @@ from typing import TypeVar
 import msgspec
 
 from transforms.coders import from_json, to_json
+from transforms.measured import STORE
 from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, TRANSITIONS, VIDEOS, PartReport
 
 T = TypeVar("T")
 
 STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest.json"
 SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
+VERDICTS = "verdicts.csv"
+"""People's verdicts, which may lie in the folder before and after any run; no run writes or removes it."""
 _RUN = "run.json"
+_BEFORE = {STAGING, LOCK, STORE, VERDICTS}
+"""What may lie in a folder in which nothing was published yet."""
 _OURS = {
     *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
-    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT),
+    *(MANIFESTS, NEWEST, SUMMARY, REPORT, *_BEFORE),
 }
 
 
@@ -34,13 +39,19 @@ class OutputError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The commit of one run: its files and what made them; no times, so equal runs differ in their numbers alone."""
+    """The commit of one run: its files and what made them; no times, so equal runs differ in their numbers alone.
+
+    `measuring_hash` is of what measured the episodes, the part of the configuration that a folder belongs to; `sink` is
+    how its files are written, as JSON.
+    """
 
     number: int
     previous: int | None
     config_hash: str
     code_version: str
     files: tuple[PartReport, ...]
+    measuring_hash: str = ""
+    sink: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,12 @@ class Output:
     staging: Path
     config_hash: str
     previous: Manifest | None
+    measuring_hash: str = ""
 
 
 @dataclass(frozen=True)
 class _Run:
-    config_hash: str
+    owner: str
 
 
 def newest_manifest(output: Path) -> Manifest | None:
@@ -63,10 +75,10 @@ def newest_manifest(output: Path) -> Manifest | None:
     numbered = sorted(p for p in (output / MANIFESTS).glob("*.json") if p.stem.isdigit())
     if not numbered:
         return None
-    return _read(numbered[-1], Manifest)
+    return read_record(numbered[-1], Manifest)
 
 
-def _read(path: Path, kind: type[T]) -> T:
+def read_record(path: Path, kind: type[T]) -> T:
     try:
         return from_json(path.read_bytes(), kind)
     except msgspec.DecodeError as error:
@@ -74,12 +86,40 @@ def _read(path: Path, kind: type[T]) -> T:
 
 
 @contextmanager
-def open_output(output: str | Path, config_hash: str) -> Iterator[Output]:
+def open_output(
+    output: str | Path, config_hash: str, measuring_hash: str = "", any_owner: bool = False
+) -> Iterator[Output]:
     """Hold an output folder for one run, with an empty staging area in it.
 
-    What a killed run left in the staging area is removed. Raises OutputError where the folder holds another run or
-    files that are not ours, or where another process writes in it now.
+    A folder belongs to what measured its episodes, `measuring_hash` (by default the whole configuration); `any_owner`
+    asks for none. What a killed run left in the staging area is removed. Raises OutputError where the folder holds
+    another run or files that are not ours, or where another process writes in it now.
     """
+    folder = _folder(output)
+    owner = measuring_hash or config_hash
+    with locked(folder / LOCK, folder):
+        previous = _check_owner(folder, None if any_owner else owner)
+        staging = folder / STAGING
+        if staging.exists():
+            shutil.rmtree(staging)
+        staging.mkdir()
+        (staging / _RUN).write_bytes(to_json(_Run(owner)))
+        yield Output(folder, staging, config_hash, previous, measuring_hash)
+
+
+@contextmanager
+def share_output(output: str | Path) -> Iterator[Path]:
+    """Hold an output folder beside others that store evidence in it, while nobody decides or publishes.
+
+    Raises OutputError as `open_output` does, whoever the folder belongs to.
+    """
+    folder = _folder(output)
+    with locked(folder / LOCK, folder, shared=True):
+        _check_owner(folder, None)
+        yield folder
+
+
+def _folder(output: str | Path) -> Path:
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; --output names a folder")
@@ -89,29 +129,22 @@ def open_output(output: str | Path, config_hash: str) -> Iterator[Output]:
             raise PermissionError(errno.EACCES, "no permission to write in it")
     except OSError as error:
         raise OutputError(f"{folder} cannot be used: {error.strerror}; use another --output") from error
-    with _locked(folder):
-        previous = _check_owner(folder, config_hash)
-        staging = folder / STAGING
-        if staging.exists():
-            shutil.rmtree(staging)
-        staging.mkdir()
-        (staging / _RUN).write_bytes(to_json(_Run(config_hash)))
-        yield Output(folder, staging, config_hash, previous)
+    return folder
 
 
-def _check_owner(folder: Path, config_hash: str) -> Manifest | None:
+def _check_owner(folder: Path, wanted: str | None) -> Manifest | None:
     """The newest manifest; a run killed before its first one is known by what it left in the staging area."""
     previous = newest_manifest(folder)
     marker = folder / STAGING / _RUN
-    owner = previous.config_hash if previous else None
-    if previous is None and marker.exists() and any(p.name in _OURS - {STAGING, LOCK} for p in folder.iterdir()):
-        owner = _read(marker, _Run).config_hash
-    if owner is not None and owner != config_hash:
+    owner = (previous.measuring_hash or previous.config_hash) if previous else None
+    if previous is None and marker.exists() and any(p.name in _OURS - _BEFORE for p in folder.iterdir()):
+        owner = read_record(marker, _Run).owner
+    if owner is not None and wanted is not None and owner != wanted:
         raise OutputError(
-            f"{folder} holds a run of configuration {owner}, this one is {config_hash}; "
+            f"{folder} holds a run of configuration {owner}, this one is {wanted}; "
             "use another --output, or remove the folder"
         )
-    ours = _OURS if owner is not None else {STAGING, LOCK}
+    ours = _OURS if owner is not None else _BEFORE
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in ours)
     if foreign:
         raise OutputError(
@@ -122,13 +155,16 @@ def _check_owner(folder: Path, config_hash: str) -> Manifest | None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock file; the system frees it when its process dies, however that happens."""
-    path = folder / LOCK
+def locked(path: Path, folder: Path, shared: bool = False) -> Iterator[None]:
+    """Hold a lock file; the system frees it when its process dies, however that happens.
+
+    Many may share it; raises OutputError where it cannot be had, naming `folder` and the process that has it.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(descriptor, 64).decode(errors="replace") or "unknown"
             os.close(descriptor)
@@ -143,8 +179,17 @@ def _locked(folder: Path) -> Iterator[None]:
         os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if not shared or _alone(descriptor):
+            path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _alone(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_named(descriptor: int, path: Path) -> bool:

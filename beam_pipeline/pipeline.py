@@ -1,12 +1,9 @@
-"""MultimodalPipeline: the whole graph on one screen, and one run of it."""
+"""MultimodalPipeline: the graphs, each on one screen, and the runs that they make: evidence, decide, and both."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import apache_beam as beam
@@ -14,58 +11,56 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.error_handling import CollectingErrorHandler
 from rich.console import Console
 
+from beam_pipeline.carried import sink_text
 from beam_pipeline.config import PipelineConfig
+from beam_pipeline.decision import GatesFailed, Plan, make_plan, verdicts_of
+from beam_pipeline.evidence_folder import commit_sources, hold_sources, measured_otherwise, stored_files
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
-from beam_pipeline.output_folder import MANIFESTS
-from beam_pipeline.preflight import check_runner
-from beam_pipeline.progress import ProgressDisplay
-from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates, open_output, publish
-from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager, RayOptions
+from beam_pipeline.output_folder import MANIFESTS, Output, OutputError, open_output
+from beam_pipeline.publish import publish
+from beam_pipeline.read_again import ReadAgain, check_read
+from beam_pipeline.runner import PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
-from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
+from beam_pipeline.summary import SourceOutcomes
+from beam_pipeline.typed_yaml import nearest
+from beam_pipeline.work import PLAN, Work
 from transforms.column_types import CheckColumnTypes
 from transforms.dedup import GPUDeduplicator
 from transforms.episode_boundary import EpisodeBoundaryDetector
-from transforms.evidence import Decision, Evidence, Fingerprint, LedgerRow
+from transforms.evidence import DuplicateEdge, LedgerRow
 from transforms.instruction_grounding import InstructionGroundingStage
-from transforms.ledger import WriteEvidence, WriteLedger, from_dead_letter, from_decision
+from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
-from transforms.output_files import LEDGER, OUT, source_roots
+from transforms.measured import SHINGLES, StoredFile, StoreEvidence, table_of
+from transforms.output_files import OUT, Part, PartReport, source_roots
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
-from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
-from transforms.select import Select
+from transforms.reports import EDGES, STORED, WriteReports, read_edges, read_reports
 from transforms.sinks import WriteKept
 from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
-from transforms.staging import STAGED, StageEpisode
+from transforms.staging import StageEpisode
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
 
-PLAN = "plan"
-"""Folder of the staging area that holds how many recordings each source planned."""
+__all__ = ["GatesFailed", "MultimodalPipeline", "RunResult", "UnknownSource"]
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to: where its files are, outcomes per source, Beam's committed counters."""
+    """What a run came to: where its files are, outcomes per source, Beam's committed counters, what to look at."""
 
     output: Path
     manifest: Path
     outcomes: tuple[SourceOutcomes, ...]
     counters: Mapping[str, int]
     files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
 
 
-class GatesFailed(Exception):
-    """A gate of the configuration failed: nothing was published; `ledger` is what would have been."""
-
-    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes], ledger: Path) -> None:
-        super().__init__("; ".join(str(failure) for failure in failures))
-        self.ledger = ledger
-        self.failures = failures
-        self.outcomes = outcomes
+class UnknownSource(ValueError):
+    """A source that the configuration does not name."""
 
 
 class MultimodalPipeline:
@@ -75,15 +70,20 @@ class MultimodalPipeline:
         self._config = config
         self._console = console or Console(stderr=True, quiet=True)
 
-    def build(
-        self, pipeline: beam.Pipeline, staging: Path, fail_fast: bool = False, read_with: ReadWith = DEFAULT_READ
-    ) -> None:
-        """Add the whole graph to a pipeline; its files go below `staging`, which every worker must share.
+    def measure(
+        self,
+        pipeline: beam.Pipeline,
+        staging: Path,
+        fail_fast: bool = False,
+        read_with: ReadWith = DEFAULT_READ,
+        keep_steps: bool = True,
+    ) -> beam.PCollection[PartReport]:
+        """Add the evidence half: recordings in, reports of stored evidence out; its files go below `staging`.
 
-        With Ray Data the recordings are read here, before the pipeline runs.
+        Every worker must share the staging area. With `keep_steps` whole episodes wait there for the sink. With Ray
+        Data the recordings are read here, before the pipeline runs.
         """
         config, folder = self._config, str(staging)
-        roots = source_roots(config.sources)
         load = LoadRecordings(config, read_with, str(staging / PLAN))
         with CollectingErrorHandler() as dead:
 
@@ -102,29 +102,26 @@ class MultimodalPipeline:
                 | "Ground instructions" >> guarded(InstructionGroundingStage(config.instruction_grounding))
                 | "Score quality" >> guarded(DataQualityScorer(config.quality, read_images, config.media))
                 | "Validate physics" >> guarded(PhysicsValidator(config.physics, config.embodiments))
-                | "Stage episodes" >> guarded(StageEpisode(folder, config.fingerprint))
+                | "Stage episodes" >> guarded(StageEpisode(folder, config.fingerprint, keep_steps))
             )
-        clusters = (
-            evidence
-            | "Take fingerprints" >> beam.Map(_fingerprint).with_output_types(Fingerprint)
-            | "Find duplicates" >> GPUDeduplicator(config.deduplication)
-        )
-        measured = evidence | "Leave shingles behind" >> beam.Map(_without_shingles).with_output_types(Evidence)
-        checked = measured | "Check column types" >> CheckColumnTypes()
-        decisions = (checked, clusters) | "Select" >> Select(config.select)
-        kept = decisions | "Keep" >> beam.Filter(_is_kept).with_output_types(Decision)
-        rows = (
-            decisions | "Enter decisions" >> beam.Map(from_decision).with_output_types(LedgerRow),
+        left = (
             dead.output() | "Enter dead letters" >> beam.Map(from_dead_letter).with_output_types(LedgerRow),
             cut["ledger"],
-        ) | "Merge ledger" >> beam.Flatten()
-        files = (
-            kept | "Write kept episodes" >> WriteKept(folder, config.sink, roots, read_images),
-            rows | "Write ledger" >> WriteLedger(folder, config.sink, roots),
-            decisions | "Write evidence" >> WriteEvidence(folder, config.sink, roots),
-        ) | "Merge reports" >> beam.Flatten()
-        _ = files | "Write reports" >> WriteReports(folder)
-        _ = rows | "Count outcomes" >> WriteCounts(folder)
+        ) | "Merge what left" >> beam.Flatten()
+        checked = evidence | "Check column types" >> CheckColumnTypes()
+        stored = (checked, left) | "Store evidence" >> StoreEvidence(folder, source_roots(config.sources))
+        _ = stored | "Report evidence" >> WriteReports(folder, STORED)
+        return stored
+
+    def compare(self, files: beam.PCollection[str], staging: Path) -> None:
+        """Add the search for duplicates: shingle files in, edges in a file out."""
+        edges = files | "Find duplicates" >> GPUDeduplicator(self._config.deduplication)
+        _ = edges | "Report duplicates" >> WriteReports(str(staging), EDGES)
+
+    def write(self, parts: beam.PCollection[Part], held: Output, plan: Plan) -> None:
+        """Add the sink: parts of kept episodes in, files of their steps and videos out."""
+        sink = WriteKept(str(held.staging), str(held.path), self._config.sink, plan.agreed, read_images)
+        _ = parts | "Write kept episodes" >> sink | "Report files" >> WriteReports(str(held.staging))
 
     def run(
         self,
@@ -136,45 +133,124 @@ class MultimodalPipeline:
     ) -> RunResult:
         """Curate into `output` (default: the configuration's own) and publish; what reads changes no byte of it.
 
-        Raises UnfitRunner where the runner cannot do it, OutputError where the folder cannot be used, GatesFailed where
-        a gate fails (nothing is published), and whatever the runner raises.
+        Evidence is stored even where a gate then fails, so that `decide` can go on from there. Raises UnfitRunner where
+        the runner cannot do it, OutputError where the folder cannot be used, VerdictError, GatesFailed where a gate
+        fails (nothing is published), and whatever the runner raises.
         """
-        started = datetime.now(UTC)
-        options = options or PipelineOptions([])
-        check_runner(runner, options)
-        target = Path(output or self._config.output)
+        work = Work(self._config, self._console, runner, options)
+        target = self._target(output)
         _keep_apart(target, self._config)
-        executor = PipelineExecutor(runner, one_display(options, self._console))
-        with PipelineLifecycleManager(), open_output(target, self._config.config_hash) as held:
-            with ProgressDisplay(self._console, *_progress(held.staging), executor.progress):
-                report = executor.run(lambda p: self.build(p, held.staging, fail_fast, read_with))
-            counts = read_counts(held.staging)
-            outcomes = summarise(counts, [source.name for source in self._config.sources])
-            failures = check_gates(self._config.gates, outcomes)
-            if failures:
-                raise GatesFailed(failures, outcomes, held.staging / OUT / LEDGER)
-            files = read_reports(held.staging)
-            ended = datetime.now(UTC)
-            summary = RunSummary(
-                started=started.isoformat(),
-                ended=ended.isoformat(),
-                wall_s=(ended - started).total_seconds(),
-                config_hash=self._config.config_hash,
-                code_version=version("demosift"),
-                runner=runner,
-                outcomes=tuple(outcomes),
-                counts=tuple(counts),
-                sizes=tuple(table_sizes(files)),
-                stages=tuple(stage_counts(report.counters)),
+        verdicts_of(self._config, target)
+        changed = measured_otherwise(target, self._config)
+        if changed:
+            raise OutputError("\n".join([*changed, "or use another --output"]))
+
+        def measure(pipeline: beam.Pipeline) -> None:
+            stored = self.measure(pipeline, held.staging, fail_fast, read_with)
+            root = str(held.staging / OUT)
+            shingles = stored | "Take shingle files" >> beam.FlatMap(_shingle_path, root).with_output_types(str)
+            self.compare(shingles, held.staging)
+
+        names = [source.name for source in self._config.sources]
+        owner = self._config.measuring.hash
+        with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner) as held:
+            work.run(measure, held.staging)
+            reports = read_reports(held.staging, STORED)
+            commit_sources(held.path, held.staging, self._config, names, reports, work.version)
+            return self._publish(work, held, read_edges(held.staging), staged=True)
+
+    def evidence(
+        self,
+        output: str | Path | None = None,
+        source: str | None = None,
+        runner: str = DEFAULT_RUNNER,
+        options: PipelineOptions | None = None,
+        fail_fast: bool = False,
+        read_with: ReadWith = DEFAULT_READ,
+    ) -> list[PartReport]:
+        """Measure all sources, or one, and store what decides about them; nothing is decided or published.
+
+        Runs of other sources may work in the same folder meanwhile. Raises as `run` does, and UnknownSource for one
+        that the configuration does not name.
+        """
+        config = self._config
+        chosen = [s for s in config.sources if source in (None, s.name)]
+        if not chosen:
+            raise UnknownSource(
+                f"no source is named {source!r}{nearest(source or '', [s.name for s in config.sources])}"
             )
-            manifest = publish(held, files, summary.code_version, summary)
+        work = Work(config, self._console, runner, options)
+        target = self._target(output)
+        _keep_apart(target, config)
+        names = [s.name for s in chosen]
+        half = MultimodalPipeline(replace(config, sources=tuple(chosen)), self._console)
+        with PipelineLifecycleManager(), hold_sources(target, names) as (folder, staging):
+            work.run(lambda p: _ignore(half.measure(p, staging, fail_fast, read_with, keep_steps=False)), staging)
+            reports = read_reports(staging, STORED)
+            commit_sources(folder, staging, config, names, reports, work.version)
+        return reports
+
+    def decide(
+        self, output: str | Path | None = None, runner: str = DEFAULT_RUNNER, options: PipelineOptions | None = None
+    ) -> RunResult:
+        """Decide by stored evidence and publish; raw data is read only of episodes that are newly kept.
+
+        Raises as `run` does, OutputError where the stored evidence is not of this configuration, and UnreadableEpisodes
+        where a newly kept episode cannot be read again; then nothing is published.
+        """
+        work = Work(self._config, self._console, runner, options)
+        target = self._target(output)
+        verdicts_of(self._config, target)
+        owner = self._config.measuring.hash
+        with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner, any_owner=True) as held:
+            files = stored_files(held.path, self._config)
+            shingles = [str(file.path) for file in files if table_of(file) == SHINGLES]
+            work.run(
+                lambda p: self.compare(p | beam.Create(shingles, reshuffle=False).with_output_types(str), held.staging)
+            )
+            return self._publish(work, held, read_edges(held.staging), staged=False, files=files)
+
+    def _publish(
+        self,
+        work: Work,
+        held: Output,
+        edges: Sequence[DuplicateEdge],
+        staged: bool,
+        files: Sequence[StoredFile] | None = None,
+    ) -> RunResult:
+        config = self._config
+        known = stored_files(held.path, config) if files is None else files
+        plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
+        if plan.wanted:
+            work.run(ReadAgain(config, plan.wanted, held.staging), held.staging)
+            check_read(config, plan.wanted, held.staging)
+        reports = {report.path: report for report in plan.files}
+        if plan.parts:
+            parts = list(plan.parts)
+            work.run(lambda p: self.write(p | beam.Create(parts).with_output_types(Part), held, plan), held.staging)
+            reports |= {report.path: report for report in read_reports(held.staging)}
+        summary = work.summary(plan, list(reports.values()))
+        manifest = publish(held, list(reports.values()), work.version, summary, sink_text(config.sink))
         return RunResult(
-            output=target,
-            manifest=_manifest_path(held, manifest.number),
-            outcomes=tuple(outcomes),
-            counters=report.counters,
-            files=tuple(target / file.path for file in manifest.files),
+            output=held.path,
+            manifest=held.path / MANIFESTS / f"{manifest.number:08d}.json",
+            outcomes=plan.outcomes,
+            counters=work.counters,
+            files=tuple(held.path / file.path for file in manifest.files),
+            warnings=plan.warnings,
         )
+
+    def _target(self, output: str | Path | None) -> Path:
+        return Path(output or self._config.output)
+
+
+def _shingle_path(report: PartReport, root: str) -> list[str]:
+    file = StoredFile(report.source, Path(root) / report.path)
+    return [str(file.path)] if table_of(file) == SHINGLES else []
+
+
+def _ignore(stored: beam.PCollection[PartReport]) -> None:
+    """The reports are read from their file."""
 
 
 def _keep_apart(output: Path, config: PipelineConfig) -> None:
@@ -186,54 +262,3 @@ def _keep_apart(output: Path, config: PipelineConfig) -> None:
                 raise OutputError(
                     f"{output} lies in {path}, which source {source.name!r} reads; use an --output outside of it"
                 )
-
-
-def one_display(options: PipelineOptions, console: Console) -> PipelineOptions:
-    """The options; where our own display is seen, RayRunner draws none of its own beside it."""
-    if console.quiet or options.view_as(RayOptions).ray_progress != "auto":
-        return options
-    quiet = copy.deepcopy(options)
-    quiet.view_as(RayOptions).ray_progress = "off"
-    return quiet
-
-
-def _fingerprint(evidence: Evidence) -> Fingerprint:
-    return evidence.fingerprint
-
-
-def _without_shingles(evidence: Evidence) -> Evidence:
-    # they are most of its size, and only duplicates are found by them
-    bare = replace(evidence.fingerprint, instruction_shingles=b"", trajectory_shingles=b"")
-    return replace(evidence, fingerprint=bare)
-
-
-def _is_kept(decision: Decision) -> bool:
-    return decision.outcome == "kept"
-
-
-def _manifest_path(output: Output, number: int) -> Path:
-    return output.path / MANIFESTS / f"{number:08d}.json"
-
-
-class _Planned:
-    """Recordings planned so far, over all sources."""
-
-    def __init__(self, staging: Path) -> None:
-        self._folder = staging / PLAN
-
-    def __call__(self) -> int:
-        return sum(int(p.read_text() or 0) for p in self._folder.iterdir()) if self._folder.is_dir() else 0
-
-
-class _Staged:
-    """Episodes measured so far."""
-
-    def __init__(self, staging: Path) -> None:
-        self._folder = staging / STAGED
-
-    def __call__(self) -> int:
-        return sum(1 for _ in self._folder.iterdir()) if self._folder.is_dir() else 0
-
-
-def _progress(staging: Path) -> tuple[_Planned, _Staged]:
-    return _Planned(staging), _Staged(staging)

@@ -1,16 +1,16 @@
-"""After the run, in the launcher: gates, then files move into the output and a manifest commits them."""
+"""After the run, in the launcher: files move into the output, and a manifest commits them."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from beam_pipeline.gates import Gate, GateFailure, GateParams, check_gates
 from beam_pipeline.output_folder import (
     MANIFESTS,
     NEWEST,
@@ -20,7 +20,7 @@ from beam_pipeline.output_folder import (
     OutputError,
     open_output,
 )
-from beam_pipeline.summary import RunSummary, SourceOutcomes
+from beam_pipeline.summary import RunSummary
 from transforms.coders import to_json
 from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, OUT, TRANSITIONS, VIDEOS, PartReport
 
@@ -40,67 +40,12 @@ _PART = re.compile(r"part-\d{5,}\.(parquet|arrow)")
 _VIDEO = re.compile(r"[0-9a-f]{32}(\.\w+)?")
 
 
-@dataclass(frozen=True)
-class Gate:
-    """Limits on one source; None asks nothing. Fractions are of the present inputs: declared and absent ones aside."""
-
-    max_rejected_fraction: float | None = None
-    max_quarantined_fraction: float | None = None
-    min_kept: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_rejected_fraction", "max_quarantined_fraction"):
-            limit = getattr(self, name)
-            if limit is not None and not 0 <= limit <= 1:
-                raise ValueError(f"gates.{name} is {limit}; need 0 <= fraction <= 1")
-        if self.min_kept is not None and self.min_kept < 0:
-            raise ValueError(f"gates.min_kept is {self.min_kept}; need 0 or more")
-
-
-@dataclass(frozen=True)
-class GateParams(Gate):
-    """Limits on every source, and by name under `sources` others in their place."""
-
-    sources: Mapping[str, Gate] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GateFailure:
-    """A gate that a source does not pass: nothing is published."""
-
-    source: str
-    gate: str
-    value: float
-    limit: float
-
-    def __str__(self) -> str:
-        relation = "less" if self.gate == "min_kept" else "more"
-        return (
-            f"source {self.source!r}: {self.gate} is {self.value:g}, {relation} than {self.limit:g}; "
-            f"see the reasons above, or change gates.{self.gate}"
-        )
-
-
-def check_gates(params: GateParams, outcomes: Sequence[SourceOutcomes]) -> list[GateFailure]:
-    """The gates that each source fails, by source and gate; outcomes are those of `summarise`, every source present."""
-    failures = []
-    for source in outcomes:
-        gate = params.sources.get(source.source, params)
-        present = max(source.present, 1)
-        found = {
-            "max_rejected_fraction": source.rejected / present,
-            "max_quarantined_fraction": source.quarantined_present / present,
-            "min_kept": source.kept,
-        }
-        for name, value in found.items():
-            limit = getattr(gate, name)
-            if limit is not None and (value < limit if name == "min_kept" else value > limit):
-                failures.append(GateFailure(source.source, name, value, limit))
-    return failures
-
-
-def publish(output: Output, files: Sequence[PartReport], code_version: str, summary: RunSummary) -> Manifest:
+def publish(
+    output: Output, files: Sequence[PartReport], code_version: str, summary: RunSummary, sink: str = ""
+) -> Manifest:
     """Move finished files into the output, commit them by a manifest, then drop what it no longer names.
+
+    A file that is not in the staging area is one that the previous manifest names too, and stays as it is.
 
     A run killed in between is finished by running it again: until the new manifest exists, the old one tells by its
     hashes which files it still describes. Raises OutputError where another run committed meanwhile.
@@ -112,14 +57,18 @@ def publish(output: Output, files: Sequence[PartReport], code_version: str, summ
         config_hash=output.config_hash,
         code_version=code_version,
         files=tuple(sorted(files, key=lambda f: f.path)),
+        measuring_hash=output.measuring_hash,
+        sink=sink,
     )
     target = output.path / MANIFESTS / f"{number:08d}.json"
     if target.exists():
         raise OutputError(_committed_meanwhile(target))
+    kept = set(output.previous.files) if output.previous else set()
     for file in manifest.files:
-        final = output.path / file.path
+        final, staged = output.path / file.path, output.staging / OUT / file.path
         final.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(output.staging / OUT / file.path, final)  # noqa: PTH105
+        if file not in kept or staged.exists():
+            os.replace(staged, final)  # noqa: PTH105
     target.parent.mkdir(exist_ok=True)
     body = to_json(manifest) + b"\n"
     if target.exists():

@@ -62,7 +62,7 @@ class StageCount:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run; times live only here. Times are ISO 8601 in UTC."""
+    """One run; times live only here, ISO 8601 in UTC, and the path of its configuration on this machine."""
 
     started: str
     ended: str
@@ -74,6 +74,7 @@ class RunSummary:
     counts: tuple[OutcomeCount, ...]
     sizes: tuple[TableSize, ...]
     stages: tuple[StageCount, ...] = ()
+    config: str = ""
 
 
 def summarise(counts: Sequence[OutcomeCount], sources: Sequence[str]) -> list[SourceOutcomes]:

@@ -32,9 +32,13 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TypedYaml:
-    """Builds dataclasses from one YAML file; `file` is only for messages."""
+    """Builds dataclasses from one YAML file; `file` is only for messages.
+
+    Without `expand`, variables stay as they are written.
+    """
 
     file: str
+    expand: bool = True
 
     def load(self, text: str, kind: type[T]) -> T:
         """The document as `kind`; raises ConfigError."""
@@ -125,6 +129,9 @@ class TypedYaml:
         self.fail(node, path, f"need {_SCALAR_WORDS[kind]}, found {_found(node)}")
 
     def _expand(self, node: yaml.ScalarNode, path: str) -> str:
+        if not self.expand:
+            return str(node.value)
+
         def value(match: re.Match[str]) -> str:
             name, default = match.group(1), match.group(2)
             found = os.environ.get(name, default)
@@ -145,10 +152,10 @@ def _found(node: yaml.Node) -> str:
     return "nothing" if node.value == "" else repr(node.value)
 
 
-def load_file(path: Path, kind: type[T]) -> T:
+def load_file(path: Path, kind: type[T], expand: bool = True) -> T:
     """A YAML file as a dataclass; raises ConfigError, for an unreadable file too."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}:1: cannot read the configuration: {error}") from error
-    return TypedYaml(str(path)).load(text, kind)
+    return TypedYaml(str(path), expand).load(text, kind)

@@ -90,6 +90,7 @@ CHECKS = frozenset(
         "metadata.unlisted",
         "metadata.unreadable",
         "metadata.unsupported",
+        "metadata.verdict_without_episode",
         "metadata.video_folder",
         "physics.acceleration_ratio",
         "physics.constant_joints",

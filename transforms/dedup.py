@@ -6,6 +6,7 @@ is an edge marked `relabelled`, which is reported and drops nothing.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 import transforms.coders
 import transforms.resources
 from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
-from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler, pack
+from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
 from transforms.minhash import band_keys, jaccard, mix64
-from transforms.union_find import JoinComponents
+from transforms.shingle_files import ShingleFiles
+from transforms.union_find import components
 
 Pair = tuple[str, str]
 
@@ -124,158 +126,102 @@ def candidates(batches: Iterable[bytes], max_bucket: int) -> Iterator[Pair]:
         yield names[low], names[high]
 
 
-class _SameContent(beam.CombineFn):
-    """Fingerprints of one content -> the one of the smallest id, and every id."""
+class _Blocks(beam.DoFn):
+    """A shingle file -> its moving, distinct contents as blocks."""
 
-    def create_accumulator(self) -> list[Fingerprint | list[str]]:
-        return []
+    def __init__(self, params: DedupParams) -> None:
+        self._params = params
 
-    def add_input(self, held: list, found: Fingerprint) -> list:
-        return self.merge_accumulators([held, [found, [found.episode_id]]])
-
-    def merge_accumulators(self, many: Iterable[list]) -> list:
-        full = [held for held in many if held]
-        if not full:
-            return []
-        first = min((held[0] for held in full), key=lambda f: (f.episode_id, f.trajectory_shingles, f.instruction))
-        return [first, [episode_id for held in full for episode_id in held[1]]]
-
-    def extract_output(self, held: list) -> tuple[Fingerprint, list[str]]:
-        return held[0], sorted(set(held[1]))
+    def process(self, element: str, paths: Sequence[str]) -> Iterator[DocumentBlock]:
+        yield from ShingleFiles(paths).blocks(element, self._params.block_bytes)
 
 
-def content_key(found: Fingerprint) -> tuple[str, Fingerprint]:
-    """The fingerprint under its content; raises ValueError where it has none."""
-    if not found.content_id:
-        raise ValueError(f"episode {found.episode_id} has no content_id; fill it by content_id() before deduplication")
-    return found.content_id, found
-
-
-def content_edges(group: tuple[Fingerprint, list[str]]) -> Iterator[DuplicateEdge]:
-    """A star from the smallest id of one content: equality is transitive, so it says all."""
-    first, *others = group[1]
-    return (DuplicateEdge(first, other, "exact", 1.0) for other in others)
-
-
-def send_document(row: tuple[str, dict]) -> Iterator[tuple[str, Fingerprint]]:
-    """A document to every partner that it is to be compared with, each once."""
-    for document in row[1]["document"]:
-        yield from ((partner, document) for partner in sorted(set(row[1]["partners"])))
+def pair_rows(pairs: Iterable[Pair], partitions: int) -> Iterator[tuple[int, bytes]]:
+    """(partition, Arrow rows of a, b) of candidate pairs: the same pair out of two buckets meets in one partition."""
+    parts: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        parts.setdefault(zlib.crc32("\0".join(pair).encode()) % partitions, []).append(pair)
+    for part, members in sorted(parts.items()):
+        columns = [pa.array(end, pa.string()) for end in zip(*members, strict=True)]
+        yield part, transforms.coders.to_ipc(pa.record_batch(columns, ["a", "b"]))
 
 
 class _Verify(beam.DoFn):
+    """Candidate pairs of a partition -> the edges that exact Jaccard confirms, each once."""
+
     def __init__(self, params: DedupParams) -> None:
         self._params = params
         self._candidates = Metrics.counter("demosift", "dedup.candidates")
         self._verified = Metrics.counter("demosift", "dedup.verified")
         self._relabelled = Metrics.counter("demosift", "dedup.relabelled")
 
-    def process(self, row: tuple[str, dict]) -> Iterator[DuplicateEdge]:
-        for document in row[1]["document"]:
-            for other in row[1]["others"]:
-                self._candidates.inc()
-                edge = verify(document, other, self._params)
-                if edge is not None:
-                    self._verified.inc()
-                    self._relabelled.inc(int(edge.relabelled))
-                    yield edge
+    def process(self, row: tuple[int, Iterable[bytes]], paths: Sequence[str]) -> Iterator[DuplicateEdge]:
+        batches = [transforms.coders.from_ipc(batch) for batch in row[1]]
+        pairs = sorted({pair for b in batches for pair in zip(*(c.to_pylist() for c in b.columns), strict=True)})
+        known = ShingleFiles(paths).fingerprints(sorted({end for pair in pairs for end in pair}))
+        self._candidates.inc(len(pairs))
+        for a, b in pairs:
+            edge = verify(known[a], known[b], self._params)
+            if edge is not None:
+                self._verified.inc()
+                self._relabelled.inc(int(edge.relabelled))
+                yield edge
 
 
-def send_edges(row: tuple[str, dict]) -> Iterator[tuple[str, DuplicateEdge]]:
-    """An episode's edges to the root of its component."""
-    for smallest in row[1]["root"]:
-        yield from ((smallest, edge) for edge in row[1]["edges"])
+def clusters(edges: Iterable[DuplicateEdge]) -> list[DuplicateCluster]:
+    """The components of verified edges, by their smallest members; each has its members and edges in order."""
+    held = sorted(edges, key=lambda edge: (edge.a, edge.b, edge.channel))
+    roots = components((edge.a, edge.b) for edge in held)
+    grouped: dict[str, list[DuplicateEdge]] = {}
+    for edge in held:
+        grouped.setdefault(roots[edge.a], []).append(edge)
+    return [
+        DuplicateCluster(smallest, tuple(sorted({end for edge in own for end in (edge.a, edge.b)})), tuple(own))
+        for smallest, own in sorted(grouped.items())
+    ]
 
 
-def cluster(row: tuple[str, Iterable[DuplicateEdge]]) -> DuplicateCluster:
-    """One component with its members and edges in order."""
-    edges = sorted(row[1], key=lambda edge: (edge.a, edge.b, edge.channel))
-    members = {member for edge in edges for member in (edge.a, edge.b)}
-    return DuplicateCluster(row[0], tuple(sorted(members)), tuple(edges))
+class GPUDeduplicator(beam.PTransform):
+    """Paths of shingle files -> verified edges of duplicates; who is kept is selection's to say.
 
+    An element is a file, a block of documents or an Arrow batch of rows, never a row.
+    """
 
-class CompareTrajectories(beam.PTransform):
-    """Distinct contents -> verified trajectory edges."""
-
-    def __init__(self, params: DedupParams) -> None:
+    def __init__(self, params: DedupParams | None = None) -> None:
         super().__init__()
-        self._params = params
+        self._params = params or DedupParams()
 
-    def expand(self, documents: beam.PCollection[Fingerprint]) -> beam.PCollection[DuplicateEdge]:
+    def expand(self, files: beam.PCollection[str]) -> beam.PCollection[DuplicateEdge]:
         params = self._params
+        all_files = beam.pvalue.AsList(files)
         infer = RunInference(MinHashHandler(params.bands * params.rows, params.seed, params.device))
         if params.gpus is not None:
             infer = infer.with_resource_hints(gpus=params.gpus)
-        by_id = documents | "KeyById" >> beam.Map(lambda f: (f.episode_id, f)).with_output_types(
-            tuple[str, Fingerprint]
-        )
-        pairs = (
-            documents
-            | "TakeMoving" >> beam.Filter(lambda f: bool(f.trajectory_shingles))
-            | "TakeShingles" >> beam.Map(lambda f: (f.episode_id, f.trajectory_shingles))
-            | "CollectBlocks"
-            >> beam.BatchElements(
-                min_batch_size=params.block_bytes,
-                max_batch_size=params.block_bytes,
-                element_size_fn=lambda document: len(document[1]),
-            )
-            | "PackBlocks" >> beam.Map(pack).with_output_types(DocumentBlock)
+        near = (
+            files
+            | "ReadBlocks" >> beam.ParDo(_Blocks(params), all_files).with_output_types(DocumentBlock)
             | "SignBlocks" >> infer
             | "CutBands" >> beam.FlatMap(_bands_of, params).with_output_types(tuple[int, bytes])
             | "GroupBuckets" >> beam.GroupByKey()
-            | "PairBuckets"
-            >> beam.FlatMap(lambda kv, most: candidates(kv[1], most), params.max_bucket).with_output_types(Pair)
+            | "PairBuckets" >> beam.FlatMap(_pairs_of, params).with_output_types(tuple[int, bytes])
+            | "GroupPairs" >> beam.GroupByKey()
+            | "VerifyPairs" >> beam.ParDo(_Verify(params), all_files).with_output_types(DuplicateEdge)
         )
-        sent = (
-            {"document": by_id, "partners": pairs}
-            | "JoinFirst" >> beam.CoGroupByKey()
-            | "SendFirst" >> beam.FlatMap(send_document).with_output_types(tuple[str, Fingerprint])
+        exact = (
+            files.pipeline
+            | "StartContents" >> beam.Create([None])
+            | "LinkContents" >> beam.FlatMap(_content_edges, all_files).with_output_types(DuplicateEdge)
         )
-        return (
-            {"document": by_id, "others": sent}
-            | "JoinSecond" >> beam.CoGroupByKey()
-            | "VerifyPairs" >> beam.ParDo(_Verify(params)).with_output_types(DuplicateEdge)
-        )
+        return (exact, near) | "MergeEdges" >> beam.Flatten()
+
+
+def _content_edges(element: None, paths: Sequence[str]) -> Iterator[DuplicateEdge]:
+    yield from ShingleFiles(paths).content_edges()
 
 
 def _bands_of(result: PredictionResult, params: DedupParams) -> Iterator[tuple[int, bytes]]:
     return band_rows(result.example, result.inference, params)
 
 
-class GPUDeduplicator(beam.PTransform):
-    """Fingerprints -> clusters of duplicates with their verified edges; who is kept is selection's to say."""
-
-    def __init__(self, params: DedupParams | None = None) -> None:
-        super().__init__()
-        self._params = params or DedupParams()
-
-    def expand(self, fingerprints: beam.PCollection[Fingerprint]) -> beam.PCollection[DuplicateCluster]:
-        contents = (
-            fingerprints
-            | "KeyByContent" >> beam.Map(content_key).with_output_types(tuple[str, Fingerprint])
-            | "CollapseContent" >> beam.CombinePerKey(_SameContent())
-            | "DropContentKey" >> beam.Values()
-        )
-        exact = contents | "LinkContent" >> beam.FlatMap(content_edges).with_output_types(DuplicateEdge)
-        near = (
-            contents
-            | "TakeContent" >> beam.Map(lambda group: group[0]).with_output_types(Fingerprint)
-            | "CompareTrajectories" >> CompareTrajectories(self._params)
-        )
-        edges = (exact, near) | "MergeEdges" >> beam.Flatten()
-        roots = (
-            edges
-            | "TakeEnds" >> beam.Map(lambda edge: (edge.a, edge.b))
-            | "JoinComponents" >> beam.CombineGlobally(JoinComponents())
-            | "ListRoots" >> beam.FlatMap(lambda found: found.items()).with_output_types(tuple[str, str])
-        )
-        by_end = edges | "KeyByEnd" >> beam.Map(lambda edge: (edge.a, edge)).with_output_types(
-            tuple[str, DuplicateEdge]
-        )
-        return (
-            {"root": roots, "edges": by_end}
-            | "JoinRoots" >> beam.CoGroupByKey()
-            | "SendEdges" >> beam.FlatMap(send_edges).with_output_types(tuple[str, DuplicateEdge])
-            | "GroupClusters" >> beam.GroupByKey()
-            | "BuildClusters" >> beam.Map(cluster).with_output_types(DuplicateCluster)
-        )
+def _pairs_of(row: tuple[int, Iterable[bytes]], params: DedupParams) -> Iterator[tuple[int, bytes]]:
+    return pair_rows(candidates(row[1], params.max_bucket), params.partitions)

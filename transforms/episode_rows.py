@@ -1,15 +1,14 @@
-"""A kept episode as one row of the episodes table, and findings as people query them."""
+"""An episode as one row of the episodes table, and findings as people query them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
 
-from transforms.episode import Episode, VideoRef
-from transforms.evidence import Decision, JudgedFinding
+from transforms.episode import Episode, Finding, VideoRef
 from transforms.output_files import VIDEOS, portable, video_name
 from transforms.output_schema import list_of
 
@@ -53,7 +52,7 @@ FINDING_FIELDS: list[tuple[str, pa.DataType]] = [
     ("status", _TEXT),
     ("detail", _TEXT),
 ]
-_EPISODE_FIELDS: list[tuple[str, pa.DataType]] = [
+EPISODE_FIELDS: list[tuple[str, pa.DataType]] = [
     ("episode_id", _TEXT),
     ("content_id", _TEXT),
     ("parent_id", _TEXT),
@@ -72,30 +71,28 @@ _EPISODE_FIELDS: list[tuple[str, pa.DataType]] = [
     ("attributes", _PAIRS),
     ("cameras", list_of(_CAMERA)),
     ("videos", list_of(_VIDEO)),
-    ("findings", list_of(pa.struct(FINDING_FIELDS))),
 ]
+"""What is known of an episode before anything is decided."""
 
 
 def episodes_schema(checks: Sequence[str]) -> pa.Schema:
     """Fixed columns, then one score column per check that any kept episode was measured by."""
-    return pa.schema([*_EPISODE_FIELDS, *((SCORE + check, _REAL) for check in checks)])
+    findings = ("findings", list_of(pa.struct(FINDING_FIELDS)))
+    return pa.schema([*EPISODE_FIELDS, findings, *((SCORE + check, _REAL) for check in checks)])
 
 
-def judged_findings(decision: Decision) -> tuple[JudgedFinding, ...]:
-    """An episode's findings in a fixed order, with the rules' verdicts where there are any."""
-    judged = decision.judged or tuple(JudgedFinding(f) for f in decision.evidence.findings)
-    return tuple(sorted(judged, key=_place))
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """An episode's findings in a fixed order."""
+    return sorted(findings, key=_place)
 
 
-def _place(judged: JudgedFinding) -> tuple[Any, ...]:
-    f = judged.finding
+def _place(f: Finding) -> tuple[Any, ...]:
     when, where = f.interval or (), f.frames or ()
     return (f.stage, f.check, when, where, f.detail, f.unit, f.status, f.value is not None, f.value or 0.0)
 
 
-def finding_row(judged: JudgedFinding, root: str) -> dict[str, object]:
-    """A finding's columns; `root` is cut from paths in its text."""
-    found = judged.finding
+def finding_row(found: Finding, root: str) -> dict[str, object]:
+    """A finding's columns before any rule; `root` is cut from paths in its text."""
     start_ns, end_ns = found.interval or (None, None)
     first, last = found.frames or (None, None)
     return {
@@ -107,35 +104,23 @@ def finding_row(judged: JudgedFinding, root: str) -> dict[str, object]:
         "end_ns": end_ns,
         "first_frame": first,
         "last_frame": last,
-        "threshold": judged.threshold,
-        "passed": judged.passed,
         "status": found.status,
         "detail": portable(found.detail, root),
     }
 
 
-def scores(decision: Decision) -> dict[str, float]:
-    """The value of each check; of several of one check (per joint, per interval) the one farthest from zero."""
-    best: dict[str, float] = {}
-    for found in decision.evidence.findings:
-        if found.value is not None:
-            best[found.check] = max(best.get(found.check, found.value), found.value, key=lambda v: (abs(v), v))
-    return best
-
-
-def episode_batch(episode: Episode, decision: Decision, schema: pa.Schema, root: str) -> pa.RecordBatch:
-    """The episode's one row of the episodes table."""
-    evidence = decision.evidence
+def episode_row(episode: Episode, n_steps: int, n_transitions: int, root: str) -> dict[str, object]:
+    """The columns of EPISODE_FIELDS; `root` is cut from paths."""
     has_time = episode.start_ns is not None and episode.end_ns is not None
-    row: dict[str, object] = {
+    return {
         "episode_id": episode.episode_id,
         "content_id": episode.content_id,
         "parent_id": episode.parent_id,
         "start_ns": episode.start_ns,
         "end_ns": episode.end_ns,
         "duration_s": ((episode.end_ns or 0) - (episode.start_ns or 0)) / 1e9 if has_time else None,
-        "n_steps": evidence.n_steps,
-        "n_transitions": evidence.n_transitions,
+        "n_steps": n_steps,
+        "n_transitions": n_transitions,
         "embodiment": episode.embodiment,
         "format": episode.format,
         "uri": portable(episode.uri, root),
@@ -146,10 +131,7 @@ def episode_batch(episode: Episode, decision: Decision, schema: pa.Schema, root:
         "attributes": _pairs({k: portable(v, root) for k, v in episode.attributes.items()}),
         "cameras": _camera_rows(episode),
         "videos": _video_rows(episode),
-        "findings": [finding_row(judged, root) for judged in judged_findings(decision)],
     }
-    row |= {SCORE + check: value for check, value in scores(decision).items()}
-    return pa.RecordBatch.from_pylist([row], schema=schema)
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from transforms.episode import Finding
+from transforms.episode import Episode, Finding
 
 Outcome = Literal["kept", "rejected", "duplicate", "quarantined", "cut"]
 Channel = Literal["exact", "trajectory"]
@@ -32,7 +32,10 @@ class StagedColumn:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One episode with all that was measured of it; its steps wait at `staged`, relative to the staging folder."""
+    """One episode with all that was measured of it; its steps wait at `staged`, relative to the staging folder.
+
+    `head` is the episode without steps and findings: what its row of the episodes table says beside the measures.
+    """
 
     episode_id: str
     source: str
@@ -51,6 +54,7 @@ class Evidence:
     columns: tuple[StagedColumn, ...] = ()
     cameras: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    head: Episode | None = None
 
 
 @dataclass(frozen=True)

@@ -147,15 +147,21 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 
 
 class PlanRecordings(beam.DoFn):
-    """One source in, one RecordingRef per planned recording out; the count goes to `plan_dir` for the display."""
+    """One source in, one RecordingRef per planned recording out; the count goes to `plan_dir` for the display.
 
-    def __init__(self, plan_dir: str | None, fail_fast: bool = False) -> None:
+    `only` are the ids of the recordings that are asked for, by default all.
+    """
+
+    def __init__(self, plan_dir: str | None, fail_fast: bool = False, only: frozenset[str] | None = None) -> None:
         self._plan_dir = plan_dir
         self._fail_fast = fail_fast
+        self._only = only
 
     def process(self, element: Source) -> Iterator[RecordingRef]:
         planned = 0
         for ref in plan(element, self._fail_fast):
+            if self._only is not None and ref.recording_id not in self._only:
+                continue
             planned += 1
             yield ref
         if self._plan_dir is not None:
@@ -215,10 +221,12 @@ class MultimodalLoader(beam.PTransform):
         embodiments: Mapping[str, Embodiment],
         media: MediaParams | None = None,
         plan_dir: str | None = None,
+        only: frozenset[str] | None = None,
     ) -> None:
         super().__init__()
         self._media = media or MediaParams()
         self._plan_dir = plan_dir
+        self._only = only
         self._sources = {source.name: source for source in sources}
         self._embodiments = embodiments
         self._handler: ErrorHandler | None = None
@@ -259,7 +267,7 @@ class MultimodalLoader(beam.PTransform):
             begin
             | "List sources" >> beam.Create(list(self._sources.values()), reshuffle=False)
             | "Plan recordings"
-            >> beam.ParDo(PlanRecordings(self._plan_dir, self._fail_fast)).with_output_types(RecordingRef)
+            >> beam.ParDo(PlanRecordings(self._plan_dir, self._fail_fast, self._only)).with_output_types(RecordingRef)
             | "Spread recordings" >> beam.Reshuffle()
             | "Read recordings" >> reader.with_error_handler(self._handler, self._fail_fast)
         )

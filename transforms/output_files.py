@@ -11,7 +11,7 @@ import apache_beam as beam
 
 from transforms.coders import ArrowCoder
 from transforms.conventions import Source
-from transforms.evidence import Decision, Outcome
+from transforms.evidence import Outcome
 from transforms.source_paths import split_pattern
 
 OUT = "out"
@@ -22,12 +22,20 @@ INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True)
+class Member:
+    """A kept episode and where its steps are: in the staging area, or in published parts named as `part` is."""
+
+    episode_id: str
+    part: str = ""
+
+
+@dataclass(frozen=True)
 class Part:
     """One output file's worth of kept episodes of one source, sorted by id."""
 
     source: str
     index: int
-    episodes: tuple[Decision, ...]
+    members: tuple[Member, ...]
 
 
 @dataclass(frozen=True)

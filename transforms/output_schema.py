@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms.coders import ArrowCoder
 from transforms.episode import IMAGES, TIMESTAMP, ImageRef, VideoRef
-from transforms.evidence import Decision, StagedColumn
+from transforms.evidence import StagedColumn
 from transforms.schema import FRAME_INDEX
 
 EPISODE_ID = "episode_id"
@@ -34,19 +32,9 @@ CAMERA_TYPES = {
 
 @dataclass(frozen=True)
 class AgreedSchema:
-    """Columns of transitions, and the checks that become score columns of episodes; both sorted by name."""
+    """Columns of transitions, sorted by name behind the leading ones."""
 
     columns: tuple[StagedColumn, ...] = ()
-    checks: tuple[str, ...] = ()
-
-
-class AgreedSchemaCoder(ArrowCoder):
-    """Coder of the agreed schema."""
-
-    kind = AgreedSchema
-
-
-beam.coders.registry.register_coder(AgreedSchema, AgreedSchemaCoder)
 
 
 def list_of(value: pa.DataType) -> pa.DataType:
@@ -173,35 +161,16 @@ class _Claim:
     type: str
 
 
-class AgreeOnSchema(beam.CombineFn):
-    """Joins the columns of kept episodes; remembers the first source of each claim, for the error that names both."""
+def agree_on_columns(claims: Iterable[tuple[str, Sequence[StagedColumn]]]) -> AgreedSchema:
+    """The one schema of all files from (source, its episodes' columns); the first source of a claim is named in errors.
 
-    def create_accumulator(self) -> tuple[dict[_Claim, str], set[str]]:
-        return {}, set()
-
-    def add_input(
-        self, accumulator: tuple[dict[_Claim, str], set[str]], element: Decision
-    ) -> tuple[dict[_Claim, str], set[str]]:
-        claims, checks = accumulator
-        evidence = element.evidence
-        for column in evidence.columns:
-            _remember(claims, _Claim(column.name, column.type), evidence.source)
-        checks.update(f.check for f in evidence.findings if f.value is not None)
-        return claims, checks
-
-    def merge_accumulators(
-        self, accumulators: Iterable[tuple[dict[_Claim, str], set[str]]]
-    ) -> tuple[dict[_Claim, str], set[str]]:
-        claims, checks = self.create_accumulator()
-        for more, named in accumulators:
-            for claim, source in more.items():
-                _remember(claims, claim, source)
-            checks |= named
-        return claims, checks
-
-    def extract_output(self, accumulator: tuple[dict[_Claim, str], set[str]]) -> AgreedSchema:
-        claims, checks = accumulator
-        return AgreedSchema(agree(claims), tuple(sorted(checks)))
+    Raises ValueError where two sources cannot share a column.
+    """
+    found: dict[_Claim, str] = {}
+    for source, columns in claims:
+        for column in columns:
+            _remember(found, _Claim(column.name, column.type), source)
+    return AgreedSchema(agree(found))
 
 
 def _remember(claims: dict[_Claim, str], claim: _Claim, source: str) -> None:

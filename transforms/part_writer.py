@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from numpy.typing import NDArray
 
 from transforms.output_files import OUT, PartReport
+from transforms.row_bytes import row_bytes
 
 Compression = Literal["zstd", "lz4", "snappy", "none"]
 _LEVELS = {"zstd": range(1, 23), "lz4": range(1, 13)}
@@ -62,12 +65,16 @@ class _TableWriter(Protocol):
 
 
 class PartWriter:
-    """Collects rows into row groups; a row group may span episodes, so that short episodes do not make small ones."""
+    """Collects rows into row groups; a row group may span episodes, so that short episodes do not make small ones.
+
+    Where a group ends depends on its rows alone, never on the batches that they came in or how Arrow holds them: the
+    same rows give the same bytes.
+    """
 
     def __init__(self, writer: _TableWriter, schema: pa.Schema, params: SinkParams) -> None:
         self._writer = writer
         self._schema = schema
-        self._limit = params.row_group_rows
+        self._limit = int(params.row_group_rows)
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
@@ -76,22 +83,42 @@ class PartWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows of the part's schema."""
         self.rows += batch.num_rows
-        while batch.num_rows:
-            piece = batch.slice(0, self._limit - self._pending_rows)
-            self._pending.append(piece)
-            self._pending_rows += piece.num_rows
-            self._pending_bytes += piece.nbytes
-            batch = batch.slice(piece.num_rows)
-            if self._pending_rows >= self._limit or self._pending_bytes >= _GROUP_BYTES:
-                self.flush()
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        self._pending_bytes += batch.nbytes
+        if self._pending_rows >= self._limit or self._pending_bytes >= _GROUP_BYTES:
+            self._write_groups(whole=True)
 
     def flush(self) -> None:
-        """Close the row group."""
-        if self._pending:
-            self._writer.write_table(pa.Table.from_batches(self._pending, self._schema).combine_chunks())
-            self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
-            # Arrow keeps for itself what encoding took, several times the row group's size
-            pa.default_memory_pool().release_unused()
+        """Close the last row group."""
+        self._write_groups(whole=False)
+
+    def _write_groups(self, whole: bool) -> None:
+        """Write what fills row groups; what is left over too, unless only whole groups are asked for."""
+        if not self._pending_rows:
+            return
+        held = pa.Table.from_batches(self._pending, self._schema)
+        start = 0
+        for stop, full in group_ends(row_bytes(held), self._limit, _GROUP_BYTES):
+            if full or not whole:
+                self._writer.write_table(held.slice(start, stop - start).combine_chunks())
+                start = stop
+        left = held.slice(start)
+        self._pending, self._pending_rows, self._pending_bytes = left.to_batches(), left.num_rows, left.nbytes
+        # Arrow keeps for itself what encoding took, several times the row group's size
+        pa.default_memory_pool().release_unused()
+
+
+def group_ends(sizes: NDArray[np.int64], most_rows: int, most_bytes: int) -> Iterator[tuple[int, bool]]:
+    """(end, whether it is full) of each row group of rows with these sizes (N,) in bytes."""
+    total = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        before = int(total[start - 1]) if start else 0
+        by_bytes = int(np.searchsorted(total, before + most_bytes)) + 1
+        stop = min(by_bytes, start + most_rows, len(sizes))
+        yield stop, by_bytes == stop or stop == start + most_rows
+        start = stop
 
 
 class _ParquetTables:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.metrics import Metrics
-
-import transforms.coders  # noqa: F401  registers the coders of what is grouped here
 from transforms.episode import Finding
 from transforms.evidence import Decision, DuplicateCluster, Evidence, JudgedFinding
-from transforms.representatives import Duplicate, Standing, choose
+from transforms.representatives import Duplicate, Standing
 
 STAGES = (
     "load",
@@ -174,22 +170,6 @@ def drop(decision: Decision, duplicate: Duplicate) -> Decision:
     )
 
 
-class _Apply(beam.DoFn):
-    """One final decision for every judged one."""
-
-    def __init__(self) -> None:
-        self._outcomes = {
-            outcome: Metrics.counter("demosift", f"select.{outcome}") for outcome in ("kept", "rejected", "duplicate")
-        }
-
-    def process(self, row: tuple[str, Mapping[str, Iterable]]) -> Iterator[Decision]:
-        duplicate = next(iter(row[1]["duplicate"]), None)
-        for decision in row[1]["decision"]:
-            final = drop(decision, duplicate) if duplicate and decision.outcome == "kept" else decision
-            self._outcomes[final.outcome].inc()
-            yield final
-
-
 def bound_component(cluster: DuplicateCluster, limit: int) -> DuplicateCluster:
     """The cluster; raises GuardrailExceeded where it is larger than the limit."""
     if len(cluster.members) > limit:
@@ -208,70 +188,3 @@ def bound_removed(row: tuple[str, tuple[int, int]], limit: float) -> None:
             f"source {source}: {removed} of {total} episodes ({removed / total:.3f}) are duplicates, above "
             f"select.max_removed_fraction {limit}; look at the clusters, or raise the limit"
         )
-
-
-def _add(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    pairs = list(counts)
-    return sum(removed for removed, _ in pairs), sum(total for _, total in pairs)
-
-
-def _members(row: tuple[str, Mapping[str, Iterable]]) -> Iterator[tuple[str, Standing]]:
-    for cluster_id in row[1]["cluster"]:
-        yield from ((cluster_id, held) for held in row[1]["standing"])
-
-
-def _choose(row: tuple[str, Mapping[str, Iterable]]) -> Iterator[tuple[str, Duplicate]]:
-    for cluster in row[1]["cluster"]:
-        yield from ((duplicate.episode_id, duplicate) for duplicate in choose(cluster, row[1]["standings"]))
-
-
-class Select(beam.PTransform):
-    """(Evidence, DuplicateCluster) -> one Decision for each Evidence: `(evidence, clusters) | Select(params)`."""
-
-    def __init__(self, params: SelectParams | None = None) -> None:
-        super().__init__()
-        self._params = params or SelectParams()
-
-    def expand(
-        self, inputs: tuple[beam.PCollection[Evidence], beam.PCollection[DuplicateCluster]]
-    ) -> beam.PCollection[Decision]:
-        evidence, clusters = inputs
-        params = self._params
-        judged = evidence | "ApplyRules" >> beam.Map(decide, params).with_output_types(Decision)
-        bounded = clusters | "BoundComponents" >> beam.Map(bound_component, params.max_component).with_output_types(
-            DuplicateCluster
-        )
-        standings = judged | "TakeStandings" >> beam.Map(
-            lambda d: (d.evidence.episode_id, standing(d, params))
-        ).with_output_types(tuple[str, Standing])
-        memberships = bounded | "ListMembers" >> beam.FlatMap(
-            lambda c: [(member, c.cluster_id) for member in c.members]
-        ).with_output_types(tuple[str, str])
-        in_cluster = (
-            {"standing": standings, "cluster": memberships}
-            | "JoinMembers" >> beam.CoGroupByKey()
-            | "SendStandings" >> beam.FlatMap(_members).with_output_types(tuple[str, Standing])
-        )
-        by_id = bounded | "KeyClusters" >> beam.Map(lambda c: (c.cluster_id, c)).with_output_types(
-            tuple[str, DuplicateCluster]
-        )
-        dropped = (
-            {"cluster": by_id, "standings": in_cluster}
-            | "JoinClusters" >> beam.CoGroupByKey()
-            | "ChooseRepresentatives" >> beam.FlatMap(_choose).with_output_types(tuple[str, Duplicate])
-        )
-        keyed = judged | "KeyDecisions" >> beam.Map(lambda d: (d.evidence.episode_id, d)).with_output_types(
-            tuple[str, Decision]
-        )
-        decided = (
-            {"decision": keyed, "duplicate": dropped}
-            | "JoinDuplicates" >> beam.CoGroupByKey()
-            | "DropDuplicates" >> beam.ParDo(_Apply()).with_output_types(Decision)
-        )
-        _ = (
-            decided
-            | "CountRemoved" >> beam.Map(lambda d: (d.evidence.source, (int(d.outcome == "duplicate"), 1)))
-            | "SumRemoved" >> beam.CombinePerKey(_add)
-            | "BoundRemoved" >> beam.Map(bound_removed, params.max_removed_fraction)
-        )
-        return decided

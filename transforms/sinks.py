@@ -1,18 +1,16 @@
-"""Writes kept episodes: parts by bytes, one schema over all sources, one episode in memory at a time."""
+"""Writes kept episodes' steps: one schema over all sources, one episode in memory at a time."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import apache_beam as beam
 
 from transforms.episode import VideoRef
-from transforms.episode_rows import episode_batch, episodes_schema
-from transforms.evidence import Decision
 from transforms.output_files import (
-    EPISODES,
     INCOMPLETE,
     OUT,
     TRANSITIONS,
@@ -23,113 +21,57 @@ from transforms.output_files import (
     part_path,
     video_name,
 )
-from transforms.output_schema import AgreedSchema, AgreeOnSchema, arrow_schema
+from transforms.output_schema import AgreedSchema, arrow_schema
 from transforms.part_writer import SinkParams, file_hash, open_part, put_in_place, temporary_file
-from transforms.partition import PartitionBySortedId, PlaceOf, from_part_key
-from transforms.staging import load_episode
+from transforms.published_rows import published_rows
+from transforms.staging import load_episode, staged_path
 from transforms.transition_rows import ReadImages, incomplete_batches, transition_batches
 
-__all__ = ["AgreeSchema", "AssignParts", "SinkParams", "WriteKept", "WriteParts", "WriteVideos"]
+__all__ = ["SinkParams", "WriteKept", "WriteVideos"]
 
 _FILES, _SHOWN = "files", "videos"
 
 
-def _source(decision: Decision) -> str:
-    return decision.evidence.source
-
-
-def _episode_id(decision: Decision) -> str:
-    return decision.evidence.episode_id
-
-
-def _bytes(decision: Decision) -> int:
-    return decision.evidence.n_bytes
-
-
-class AssignParts(beam.PTransform):
-    """Kept decisions -> parts of at most `part_target_mb`, cut along sorted (source, episode_id)."""
-
-    def __init__(self, params: SinkParams) -> None:
-        super().__init__()
-        self._limit = params.part_target_mb * 2**20
-
-    def expand(self, kept: beam.PCollection[Decision]) -> beam.PCollection[Part]:
-        place = PlaceOf(_source, _episode_id, _bytes)
-        grouped = kept | "PartitionEpisodes" >> PartitionBySortedId(place, self._limit, Decision)
-        return grouped | "MakeParts" >> beam.MapTuple(_part).with_output_types(Part)
-
-
-def _part(key: str, decisions: Iterable[Decision]) -> Part:
-    source, index = from_part_key(key)
-    return Part(source, index, tuple(sorted(decisions, key=_episode_id)))
-
-
-class AgreeSchema(beam.PTransform):
-    """Kept decisions -> the one schema of all files; raises where two sources cannot share a column."""
-
-    def expand(self, kept: beam.PCollection[Decision]) -> beam.PCollection[AgreedSchema]:
-        return kept | "JoinColumns" >> beam.CombineGlobally(AgreeOnSchema()).with_output_types(AgreedSchema)
-
-
 class _WritePart(beam.DoFn):
-    def __init__(self, staging: str, params: SinkParams, roots: Mapping[str, str], read_images: ReadImages) -> None:
+    def __init__(
+        self, staging: str, published: str, params: SinkParams, agreed: AgreedSchema, read_images: ReadImages
+    ) -> None:
         self._staging = staging
+        self._published = published
         self._params = params
-        self._roots = roots
+        self._agreed = agreed
         self._read_images = read_images
 
-    def process(self, element: Part, agreed: AgreedSchema) -> Iterator[PartReport | beam.pvalue.TaggedOutput]:
+    def process(self, element: Part) -> Iterator[PartReport | beam.pvalue.TaggedOutput]:
         staging, params, source = Path(self._staging), self._params, element.source
-        steps, rows = arrow_schema(agreed), episodes_schema(agreed.checks)
-        paths = [part_path(t, source, element.index, params.extension) for t in (TRANSITIONS, INCOMPLETE, EPISODES)]
+        steps = arrow_schema(self._agreed)
+        paths = [part_path(table, source, element.index, params.extension) for table in (TRANSITIONS, INCOMPLETE)]
         shown: set[VideoFile] = set()
         with (
             open_part(staging, paths[0], steps, params, source) as (step_writer, step_reports),
             open_part(staging, paths[1], steps, params, source) as (rest_writer, rest_reports),
-            open_part(staging, paths[2], rows, params, source) as (row_writer, row_reports),
         ):
-            for decision in element.episodes:
-                episode = load_episode(staging, decision.evidence.staged)
-                for batch in transition_batches(episode, steps, self._read_images):
-                    step_writer.write(batch)
-                for batch in incomplete_batches(episode, steps, self._read_images):
-                    rest_writer.write(batch)
-                row_writer.write(episode_batch(episode, decision, rows, self._roots.get(source, "")))
-                shown |= {
-                    VideoFile(video_name(ref.content_hash, ref.uri), ref.uri)
-                    for ref in episode.videos.values()
-                    if isinstance(ref, VideoRef)
-                }
-        yield from step_reports + rest_reports + row_reports
+            for part, members in groupby(element.members, lambda member: member.part):
+                ids = [member.episode_id for member in members]
+                if part:
+                    for table, writer in ((TRANSITIONS, step_writer), (INCOMPLETE, rest_writer)):
+                        for batch in published_rows(Path(self._published) / table / part, ids, steps):
+                            writer.write(batch)
+                    continue
+                for episode_id in ids:
+                    episode = load_episode(staging, staged_path(episode_id))
+                    for batch in transition_batches(episode, steps, self._read_images):
+                        step_writer.write(batch)
+                    for batch in incomplete_batches(episode, steps, self._read_images):
+                        rest_writer.write(batch)
+                    shown |= {
+                        VideoFile(video_name(ref.content_hash, ref.uri), ref.uri)
+                        for ref in episode.videos.values()
+                        if isinstance(ref, VideoRef)
+                    }
+        yield from step_reports + rest_reports
         for video in sorted(shown, key=lambda v: (v.name, v.uri)):
             yield beam.pvalue.TaggedOutput(_SHOWN, video)
-
-
-class WriteParts(beam.PTransform):
-    """Parts -> transitions and episodes files; (reports, videos that the parts show)."""
-
-    def __init__(
-        self,
-        staging: str,
-        params: SinkParams,
-        roots: Mapping[str, str],
-        read_images: ReadImages,
-        agreed: beam.PCollection[AgreedSchema],
-    ) -> None:
-        super().__init__()
-        self._write = _WritePart(staging, params, roots, read_images)
-        self._agreed = agreed
-
-    def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k != "_agreed"}
-
-    def expand(self, parts: beam.PCollection[Part]) -> tuple[beam.PCollection[PartReport], beam.PCollection[VideoFile]]:
-        written = parts | "StreamEpisodes" >> beam.ParDo(
-            self._write, beam.pvalue.AsSingleton(self._agreed)
-        ).with_outputs(_SHOWN, main=_FILES)
-        reports, videos = written[_FILES], written[_SHOWN]
-        reports.element_type, videos.element_type = PartReport, VideoFile
-        return reports, videos
 
 
 def copy_video(staging: Path, name: str, uri: str) -> PartReport:
@@ -176,19 +118,21 @@ class _CopyOnce:
 
 
 class WriteKept(beam.PTransform):
-    """Kept decisions -> reports of every transitions, episodes and video file."""
+    """Parts -> reports of every file of transitions, of incomplete steps, and of the videos that staged episodes show.
 
-    def __init__(self, staging: str, params: SinkParams, roots: Mapping[str, str], read_images: ReadImages) -> None:
+    `published` is the folder whose parts hold the steps of members that are not staged.
+    """
+
+    def __init__(
+        self, staging: str, published: str, params: SinkParams, agreed: AgreedSchema, read_images: ReadImages
+    ) -> None:
         super().__init__()
         self._staging = staging
-        self._params = params
-        self._roots = roots
-        self._read_images = read_images
+        self._write = _WritePart(staging, published, params, agreed, read_images)
 
-    def expand(self, kept: beam.PCollection[Decision]) -> beam.PCollection[PartReport]:
-        agreed = kept | "AgreeOnSchema" >> AgreeSchema()
-        parts = kept | "AssignParts" >> AssignParts(self._params)
-        write = WriteParts(self._staging, self._params, self._roots, self._read_images, agreed)
-        reports, videos = parts | "WriteParts" >> write
+    def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[PartReport]:
+        written = parts | "StreamEpisodes" >> beam.ParDo(self._write).with_outputs(_SHOWN, main=_FILES)
+        reports, videos = written[_FILES], written[_SHOWN]
+        reports.element_type, videos.element_type = PartReport, VideoFile
         copied = videos | "CopyVideos" >> WriteVideos(self._staging)
         return (reports, copied) | "CollectReports" >> beam.Flatten()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import apache_beam as beam
 import pyarrow as pa
 import xxhash
 
-from transforms.coders import decode, encode
+from transforms.coders import ArrowCoder, decode, encode
 from transforms.episode import IMAGES, Episode, ImageRef, content_id
 from transforms.evidence import Evidence
 from transforms.fingerprint import FingerprintParams, fingerprint
@@ -22,6 +23,7 @@ from transforms.transition_rows import columns_of, plain_rows
 STAGED = "episodes"
 """Folder of the staging area that holds whole episodes until their outcome is known."""
 _CODEC = "zstd"
+_NO_STEPS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
 _UNKNOWN_IMAGE_BYTES = 32_768
 """Taken for an encoded image where the reader does not know the size: it only steers how much goes in one file."""
 
@@ -79,6 +81,7 @@ def describe(episode: Episode, place: str, params: FingerprintParams) -> Evidenc
         columns=columns_of(episode, rows),
         cameras=tuple(sorted(episode.videos)),
         findings=episode.findings,
+        head=replace(episode, steps=_NO_STEPS, findings=()),
     )
 
 
@@ -91,16 +94,42 @@ def _image_bytes(episode: Episode, rows: pa.RecordBatch, camera: str) -> int:
     return each * rows.num_rows if used else 0
 
 
+@dataclass(frozen=True)
+class StagedEpisode:
+    """That an episode waits in the staging area, and with which content."""
+
+    episode_id: str
+    content_id: str
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> StagedEpisode:
+        """Of the evidence that staging it gave."""
+        return cls(evidence.episode_id, evidence.content_id)
+
+
+class StagedEpisodeCoder(ArrowCoder):
+    """Coder of what is staged."""
+
+    kind = StagedEpisode
+
+
+beam.coders.registry.register_coder(StagedEpisode, StagedEpisodeCoder)
+
+
 class StageEpisode(EpisodeStage):
-    """Episode -> Evidence: computes the content id, stages the whole episode, emits a small row."""
+    """Episode -> Evidence: computes the content id, stages the whole episode, emits a small row.
+
+    Without `keep_steps` an empty file stands for the episode: it was measured, and its steps are read again if needed.
+    """
 
     name = "stage"
     output = Evidence
 
-    def __init__(self, staging: str, params: FingerprintParams) -> None:
+    def __init__(self, staging: str, params: FingerprintParams, keep_steps: bool = True) -> None:
         super().__init__()
         self._staging = staging
         self._params = params
+        self._keep_steps = keep_steps
 
     def setup(self) -> None:
         """Raises FileNotFoundError, before any work, where this worker does not share the staging folder."""
@@ -112,6 +141,12 @@ class StageEpisode(EpisodeStage):
 
     def process_element(self, element: Episode) -> Iterable[Evidence]:
         identified = replace(element, content_id=content_id(element))
-        evidence = describe(identified, staged_path(identified.episode_id), self._params)
-        save_episode(Path(self._staging), identified)
+        place = staged_path(identified.episode_id)
+        evidence = describe(identified, place, self._params)
+        if self._keep_steps:
+            save_episode(Path(self._staging), identified)
+        else:
+            mark = Path(self._staging) / place
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
         return [evidence]

@@ -1,22 +1,28 @@
 """Deduplication against brute force, for any order, and what instructions may and may not do."""
 
+import tempfile
+from dataclasses import asdict
 from itertools import combinations
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
-from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.testing.util import assert_that
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transforms.dedup import DedupParams, GPUDeduplicator, band_rows, bucket_pairs, candidates, content_key, verify
+from transforms.dedup import DedupParams, GPUDeduplicator, band_rows, bucket_pairs, candidates, clusters, verify
 from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
 from transforms.fingerprint import text_shingles
 from transforms.handlers.minhash import pack
+from transforms.measured import SHINGLES_SCHEMA
 from transforms.minhash import permutations, signatures
+from transforms.shingle_files import ShingleFiles
 from transforms.union_find import components
 
 
@@ -34,19 +40,39 @@ def brute_force(found: list[Fingerprint], params: DedupParams) -> list[Duplicate
         edge for a, b in combinations([g[0] for g in groups.values()], 2) if (edge := verify(a, b, params)) is not None
     ]
     roots = components((edge.a, edge.b) for edge in edges)
-    clusters = []
+    grouped = []
     for smallest in sorted(set(roots.values())):
         own = sorted((e for e in edges if roots[e.a] == smallest), key=lambda e: (e.a, e.b, e.channel))
         members = sorted(member for member, its in roots.items() if its == smallest)
-        clusters.append(DuplicateCluster(smallest, tuple(members), tuple(own)))
-    return clusters
+        grouped.append(DuplicateCluster(smallest, tuple(members), tuple(own)))
+    return grouped
 
 
-def check(found: list[Fingerprint], params: DedupParams, expected: list[DuplicateCluster], workers: int = 1) -> None:
+def shingle_files(folder: Path, found: list[Fingerprint], files: int) -> list[str]:
+    """Fingerprints dealt out over some files, each sorted by id as stored evidence is."""
+    paths = []
+    for index in range(files):
+        own = sorted(found[index::files], key=lambda f: f.episode_id)
+        table = pa.Table.from_pylist([asdict(one) for one in own], schema=SHINGLES_SCHEMA)
+        path = folder / f"shingles-{index:05d}.arrow"
+        with pa.ipc.new_file(path, SHINGLES_SCHEMA) as writer:
+            writer.write_table(table)
+        paths.append(str(path))
+    return paths
+
+
+def check(
+    found: list[Fingerprint], params: DedupParams, expected: list[DuplicateCluster], workers: int = 1, files: int = 2
+) -> None:
     options = PipelineOptions(direct_running_mode="in_memory", direct_num_workers=workers)
-    with Pipeline(FnApiRunner(), options=options) as pipeline:
-        clusters = pipeline | "Make" >> beam.Create(found, reshuffle=False) | "Dedup" >> GPUDeduplicator(params)
-        assert_that(clusters, equal_to(expected))
+
+    def hold(edges: list[DuplicateEdge]) -> None:
+        assert clusters(edges) == expected
+
+    with tempfile.TemporaryDirectory() as name, Pipeline(FnApiRunner(), options=options) as pipeline:
+        paths = shingle_files(Path(name), found, files)
+        edges = pipeline | "Make" >> beam.Create(paths, reshuffle=False) | "Dedup" >> GPUDeduplicator(params)
+        assert_that(edges, hold)
 
 
 @st.composite
@@ -87,7 +113,7 @@ def test_two_workers_and_other_partitions_give_the_same_clusters():
     params = DedupParams()
     expected = brute_force(found, params)
     assert len(expected) == 20
-    check(found[::-1], DedupParams(partitions=3, block_bytes=5000), expected, workers=2)
+    check(found[::-1], DedupParams(partitions=3, block_bytes=5000), expected, workers=2, files=5)
 
 
 def test_the_same_text_alone_links_nothing():
@@ -150,9 +176,9 @@ def test_recall_at_the_threshold_is_as_documented():
     assert sum((f"{i}a", f"{i}b") in found for i in range(pairs)) >= 0.99 * pairs
 
 
-def test_errors_name_what_is_wrong():
+def test_errors_name_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match=r"episode a has no content_id; fill it"):
-        content_key(Fingerprint("a", "", ""))
+        ShingleFiles(shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)).contents()
     with pytest.raises(ValueError, match=r"dedup.trajectory_jaccard is 0; need 0 < trajectory_jaccard <= 1"):
         DedupParams(trajectory_jaccard=0)
     with pytest.raises(ValueError, match=r"dedup.block_bytes is 0; need at least 1"):

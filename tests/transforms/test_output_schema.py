@@ -10,30 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.evidence import Decision, Evidence, Fingerprint, StagedColumn
-from transforms.output_schema import AgreeOnSchema, convert, join_types, output_type, parse_type
+from transforms.evidence import StagedColumn
+from transforms.output_schema import agree_on_columns, convert, join_types, output_type, parse_type
 
 PLAIN = ["null", "bool", "int64", "float", "double", "string", "binary", "timestamp[ns]", "timestamp[ns, tz=UTC]"]
 TEXTS = st.sampled_from([*PLAIN, "image", "video", "image|video", *(f"list<item: {t}>" for t in PLAIN)])
 
 
-def decision(source: str, *columns: tuple[str, str]) -> Decision:
-    staged = tuple(StagedColumn(*column) for column in columns)
-    name = f"{source}/0"
-    return Decision(Evidence(name, source, "", "c", 2, 1, 1, "", Fingerprint(name, "c", ""), columns=staged), "kept")
+Claim = tuple[str, tuple[StagedColumn, ...]]
 
 
-def agreed(*decisions: Decision) -> dict[str, str]:
-    combine = AgreeOnSchema()
-    halves = [combine.add_input(combine.create_accumulator(), d) for d in decisions]
-    return {c.name: c.type for c in combine.extract_output(combine.merge_accumulators(halves)).columns}
+def claim(source: str, *columns: tuple[str, str]) -> Claim:
+    return source, tuple(StagedColumn(*column) for column in columns)
+
+
+def agreed(*claims: Claim) -> dict[str, str]:
+    return {c.name: c.type for c in agree_on_columns(claims).columns}
 
 
 def test_columns_of_two_sources_become_one_schema() -> None:
-    a = decision("a", ("z", "float"), ("x", "int64"), ("episode_id", "string"), ("c", "image"), ("s", "float"))
-    b = decision(
-        "b", ("z", "double"), ("y", "bool"), ("episode_id", "string"), ("c", "video"), ("s", "list<item: float>")
-    )
+    a = claim("a", ("z", "float"), ("x", "int64"), ("episode_id", "string"), ("c", "image"), ("s", "float"))
+    b = claim("b", ("z", "double"), ("y", "bool"), ("episode_id", "string"), ("c", "video"), ("s", "list<item: float>"))
     expected = {
         "episode_id": "string",
         "c": "image|video",
@@ -51,7 +48,7 @@ def test_a_conflict_names_both_sources_and_the_remedy() -> None:
     for order in ("abc", "cba"):
         kinds = {"a": "string", "b": "int64", "c": "int64"}
         with pytest.raises(ValueError, match=message):
-            agreed(*(decision(s, ("task", kinds[s])) for s in order))
+            agreed(*(claim(s, ("task", kinds[s])) for s in order))
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms())

@@ -1,0 +1,42 @@
+"""`decide`: applies rules, verdicts, deduplication, selection and gates to stored evidence, and publishes.
+
+Exit status: 0 done, 1 the run failed or an episode could not be read again, 2 bad configuration or usage, 3 a gate
+failed and nothing was published.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from beam_pipeline.commands.command import BAD_USAGE, UsageError, error_console, output_console
+from beam_pipeline.commands.curate import finish, prepare
+from beam_pipeline.options import CurationOptions
+from beam_pipeline.typed_yaml import ConfigError
+
+_OWN_FLAGS = ("--config", "--output", "--runner")
+USAGE = (
+    "usage: python -m beam_pipeline decide --config NEW.yaml --output DIR [--runner NAME] [any Beam option]\n"
+    "  --config   YAML file; only select, deduplication, gates, sink and verdicts may differ from what measured\n"
+    "  --output   folder that holds the evidence, by `evidence` or by `curate`\n"
+    "  --runner   as of curate\n"
+    "Raw data is read again only of episodes that are newly kept.\n"
+    "exit status: 0 done, 1 the run failed or a newly kept episode cannot be read, 2 bad configuration or usage,\n"
+    "             3 a gate failed, nothing published"
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Decide and publish; returns the exit status."""
+    console, errors = output_console(), error_console()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        pipeline, options, runner = prepare(arguments, console, _OWN_FLAGS, USAGE, sources_present=False)
+        own = options.view_as(CurationOptions)
+        for name in ("source", "fail_fast"):
+            if getattr(own, name):
+                raise UsageError(f"decide has no --{name}: it decides about every source by stored evidence")
+    except (UsageError, ConfigError, ValueError) as error:
+        errors.print(f"error: {error}", markup=False)
+        return BAD_USAGE
+    return finish(lambda: pipeline.decide(own.output, runner, options), console, errors)

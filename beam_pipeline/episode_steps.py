@@ -1,0 +1,95 @@
+"""The steps of any row of the ledger: published where it was kept, else read again from its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from beam_pipeline.config import PipelineConfig
+from beam_pipeline.curated import CuratedSet
+from beam_pipeline.explanation import Explanation
+from beam_pipeline.typed_yaml import ConfigError
+from transforms.episode import IMAGES, STEPS, Episode, Recording
+from transforms.episode_boundary import EpisodeBoundaryDetector
+from transforms.loader import ReadRecording, plan
+from transforms.source_paths import expand
+from transforms.stage import DeadLetter, EpisodeStage, attempt
+from transforms.temporal_alignment import TemporalAlignmentStage
+
+
+class NoSteps(Exception):
+    """The steps cannot be shown; the message says why."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps (T rows) on one clock, and where they come from, for people."""
+
+    table: pa.Table
+    origin: str
+
+
+def steps_of(published: CuratedSet, told: Explanation, config: Path | None) -> Steps:
+    """The steps of an explained episode; `config` names the sources. Raises NoSteps."""
+    name = told.row["episode_id"]
+    if told.row["outcome"] == "kept":
+        for episode in published.episodes(told.row["source"]):
+            if episode.episode_id == name:
+                part = published.files("transitions", episode.source)[0]
+                plain = [c for c in _columns(part) if not c.startswith((IMAGES, "next."))]
+                return Steps(published.steps(episode, plain), "published")
+    return Steps(_read(told, config), "read again from its source")
+
+
+def _columns(part: Path) -> list[str]:
+    import pyarrow.dataset as ds
+
+    kind = "parquet" if part.suffix == ".parquet" else "ipc"
+    return list(ds.dataset(str(part), format=kind).schema.names)
+
+
+def _read(told: Explanation, file: Path | None) -> pa.Table:
+    if file is None:
+        raise NoSteps("no configuration is known that names its source; give --config")
+    try:
+        config = PipelineConfig.load(file, sources_present=False)
+    except ConfigError as error:
+        raise NoSteps(f"its configuration cannot be read: {error}") from error
+    source = next((s for s in config.sources if s.name == told.row["source"]), None)
+    if source is None:
+        raise NoSteps(f"{file} names no source {told.row['source']!r}; give --config")
+    if not expand(source):
+        raise NoSteps(f"source {source.name!r} is gone, there is nothing at {source.path}")
+    ref = next((ref for ref in plan(source) if ref.recording_id == told.recording_id), None)
+    if ref is None:
+        raise NoSteps(f"source {source.name!r} does not have the recording {told.recording_id!r} any more")
+    reader = ReadRecording({source.name: source}, config.embodiments, config.media)
+    aligned = TemporalAlignmentStage(config.temporal_alignment)
+    found: Any = ref
+    for stage in (reader, aligned):
+        (found,) = _through(stage, found)
+    if told.row["outcome"] == "cut" or not told.row["parent_id"]:
+        return _table(found)
+    for part in _through(EpisodeBoundaryDetector(config.episode_boundary), found):
+        if isinstance(part, Episode) and part.episode_id == told.row["episode_id"]:
+            return pa.Table.from_batches([part.steps])
+    raise NoSteps(f"the recording {told.recording_id!r} is not cut there any more, or this part was set aside")
+
+
+def _through(stage: EpisodeStage, element: Any) -> Iterator[Any]:
+    stage.setup()
+    try:
+        results = attempt(stage, element)
+    finally:
+        stage.teardown()
+    if isinstance(results, DeadLetter):
+        raise NoSteps(f"it cannot be read: {results.rule}: {results.detail}")
+    yield from results
+
+
+def _table(recording: Recording) -> pa.Table:
+    return pa.Table.from_batches([recording.streams[STEPS]])

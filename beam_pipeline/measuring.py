@@ -1,0 +1,75 @@
+"""What of a configuration measures episodes, apart from what decides about them: only the first asks for raw data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import xxhash
+
+from transforms.coders import to_json
+
+if TYPE_CHECKING:
+    from beam_pipeline.config import PipelineConfig
+
+STAGES = (
+    "media",
+    "temporal_alignment",
+    "episode_boundary",
+    "transition_alignment",
+    "instruction_grounding",
+    "quality",
+    "physics",
+    "fingerprint",
+)
+"""Keys of the configuration that hold for every source; `sources` and `embodiments` measure too, each its own."""
+_NAMED = 6
+_ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Keys and values that measure each source, defaults filled in, variables as written: by source, by key."""
+
+    by_source: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """xxh3-128 of all of it."""
+        return xxhash.xxh3_128_hexdigest(to_json(self.by_source))
+
+
+def measuring_of(config: PipelineConfig) -> Measuring:
+    """What measures, of a configuration's values."""
+    stages = {key: value for name in STAGES for key, value in _leaves(name, _plain(getattr(config, name)))}
+    by_source = {}
+    for source in config.sources:
+        own = dict(_leaves("source", _plain(source)))
+        if source.embodiment in config.embodiments:
+            robot = _plain(config.embodiments[source.embodiment])
+            own |= dict(_leaves(f"embodiments.{source.embodiment}", robot))
+        by_source[source.name] = {**stages, **own}
+    return Measuring(by_source)
+
+
+def differences(stored: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The keys that differ, with both values; empty where none does."""
+    keys = sorted(key for key in stored.keys() | now.keys() if stored.get(key) != now.get(key))
+    said = [f"{key} was {stored.get(key, _ABSENT)}, is {now.get(key, _ABSENT)}" for key in keys[:_NAMED]]
+    if len(keys) > _NAMED:
+        said.append(f"and {len(keys) - _NAMED} more")
+    return "; ".join(said)
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(to_json(value))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key in sorted(value):
+            yield from _leaves(f"{path}.{key}", value[key])
+    else:
+        yield path, to_json(value).decode()

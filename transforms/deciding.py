@@ -1,0 +1,146 @@
+"""Stored evidence and duplicate edges in, one decision an episode out: rules, people's verdicts, representatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.dedup import clusters
+from transforms.episode import Finding
+from transforms.evidence import Decision, DuplicateEdge, Evidence, Fingerprint
+from transforms.judgement import Judged, findings_at, judge_all
+from transforms.measured import Measured
+from transforms.representatives import Standing, choose
+from transforms.select import SelectParams, bound_component, bound_removed, decide, drop
+from transforms.verdicts import Verdict, overrule
+
+
+@dataclass(frozen=True)
+class Decided:
+    """All of a run's decisions: `decisions` by row of `measured.episodes`, of those that are not simply kept."""
+
+    measured: Measured
+    judged: Judged
+    decisions: Mapping[int, Decision]
+
+    def kept(self) -> np.ndarray:
+        """Whether each episode (N,) is kept."""
+        mask = np.ones(self.measured.episodes.num_rows, np.bool_)
+        for row, decision in self.decisions.items():
+            mask[row] = decision.outcome == "kept"
+        return mask
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A kept episode whose steps must be read again: out of which recording, and which content was measured."""
+
+    episode_id: str
+    source: str
+    recording_id: str
+    content_id: str
+
+
+def decide_all(
+    measured: Measured, edges: Iterable[DuplicateEdge], params: SelectParams, verdicts: Mapping[str, Verdict]
+) -> Decided:
+    """One decision for each measured episode.
+
+    A person's `keep` makes an episode pass and never give way; a `reject` makes it fail, so that another member of its
+    cluster may represent. Raises GuardrailExceeded.
+    """
+    judged = judge_all(measured.findings, params.active_rules())
+    decisions = _by_rules(measured, judged, params)
+    ids = measured.episodes.column("episode_id").to_pylist()
+    row_of = {name: row for row, name in enumerate(ids)}
+    said = {row_of[name]: verdict for name, verdict in verdicts.items() if name in row_of}
+    found = [bound_component(cluster, params.max_component) for cluster in clusters(edges)]
+    standings = _standings(measured, sorted({row_of[m] for c in found for m in c.members}), decisions, said, params)
+    for cluster in found:
+        for duplicate in choose(cluster, [standings[row_of[member]] for member in cluster.members]):
+            row = row_of[duplicate.episode_id]
+            if row in decisions:  # rejected by the rules, kept by a person: what it repeats is still told
+                decisions[row] = replace(decisions[row], duplicate_of=duplicate.representative)
+            else:
+                decisions[row] = drop(Decision(_stub(measured, row), "kept"), duplicate)
+    for row, verdict in said.items():
+        decisions[row] = overrule(decisions.get(row) or Decision(_stub(measured, row), "kept"), verdict)
+    _bound_removed(measured, decisions, params)
+    return Decided(measured, judged, decisions)
+
+
+def _stub(measured: Measured, row: int, findings: tuple[Finding, ...] = ()) -> Evidence:
+    """What a decision needs to know of an episode: who it is, its instruction, and the findings in question."""
+    known = measured.episodes.slice(row, 1).select(["episode_id", "source", "instruction", "instruction_status"])
+    (values,) = known.to_pylist()
+    name = values["episode_id"]
+    return Evidence(
+        episode_id=name,
+        source=values["source"],
+        uri="",
+        content_id="",
+        n_steps=0,
+        n_transitions=0,
+        n_bytes=0,
+        staged="",
+        fingerprint=Fingerprint(name, "", ""),
+        instruction=values["instruction"],
+        instruction_status=values["instruction_status"],
+        findings=findings,
+    )
+
+
+def _by_rules(measured: Measured, judged: Judged, params: SelectParams) -> dict[int, Decision]:
+    """The rejected: episodes with a finding that breaks its rule, or with a status that rejects."""
+    broken = np.flatnonzero(judged.passed == 0)
+    failed: dict[int, list[Finding]] = {}
+    for row, finding in zip(measured.owner[broken].tolist(), findings_at(measured.findings, broken), strict=True):
+        failed.setdefault(row, []).append(finding)
+    status = measured.episodes.column("instruction_status")
+    listed = pc.is_in(status, pa.array(params.reject_instruction_status, pa.string()))
+    rows = sorted({*failed, *np.flatnonzero(np.asarray(listed)).tolist()})
+    return {row: decide(_stub(measured, row, tuple(failed.get(row, ()))), params) for row in rows}
+
+
+def _standings(
+    measured: Measured,
+    rows: list[int],
+    decisions: Mapping[int, Decision],
+    said: Mapping[int, Verdict],
+    params: SelectParams,
+) -> dict[int, Standing]:
+    """Where each member of a cluster stands: by instruction, its lowest measured quality at six decimals, and id."""
+    findings = measured.findings
+    scored = np.asarray(pc.equal(findings.column("check"), params.quality_check)) & np.asarray(
+        pc.equal(findings.column("status"), "measured")
+    )
+    at = np.flatnonzero(scored & np.asarray(findings.column("value").is_valid()))
+    quality = np.full(measured.episodes.num_rows, np.nan)
+    np.fmin.at(quality, measured.owner[at], np.asarray(findings.column("value").take(pa.array(at)), np.float64))
+    known = measured.episodes.select(["episode_id", "instruction"]).take(pa.array(rows, pa.int64())).to_pylist()
+    return {
+        row: Standing(
+            unlabelled=not values["instruction"],
+            no_quality=bool(np.isnan(quality[row])),
+            negative_quality=0.0 if np.isnan(quality[row]) else -round(float(quality[row]), 6),
+            episode_id=values["episode_id"],
+            passing=said[row].verdict == "keep" if row in said else row not in decisions,
+        )
+        for row, values in zip(rows, known, strict=True)
+    }
+
+
+def _bound_removed(measured: Measured, decisions: Mapping[int, Decision], params: SelectParams) -> None:
+    removed: dict[str, int] = {}
+    for decision in decisions.values():
+        if decision.outcome == "duplicate":
+            removed[decision.evidence.source] = removed.get(decision.evidence.source, 0) + 1
+    totals = pc.value_counts(measured.episodes.column("source")).to_pylist()
+    for source in sorted(totals, key=lambda row: row["values"]):
+        bound_removed(
+            (source["values"], (removed.get(source["values"], 0), source["counts"])), params.max_removed_fraction
+        )
