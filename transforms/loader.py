@@ -25,7 +25,17 @@ from transforms.stage import EpisodeStage, Unreadable, contained
 if TYPE_CHECKING:
     from transforms.ray_source import Dataset
 
-__all__ = ["FORMATS", "MultimodalLoader", "PlanRecordings", "ReadRecording", "detect", "expand", "plan", "read_images"]
+__all__ = [
+    "FORMATS",
+    "MultimodalLoader",
+    "PlanRecordings",
+    "ReadRecording",
+    "detect",
+    "expand",
+    "found_in",
+    "plan",
+    "read_images",
+]
 
 FORMATS: Mapping[str, ModuleType] = {
     "rlds": rlds,
@@ -71,6 +81,24 @@ def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem 
             yield entry, name
 
 
+def found_in(source: Source) -> Iterator[tuple[Path, str | Problem | None]]:
+    """Each data set, file or unknown entry of a source once, with its format, or why that cannot be told.
+
+    A pattern such as `**` matches a folder and what lies in it: below a data set's folder, nothing is another one.
+    """
+    whole: set[Path] = set()
+    for path in expand(source):
+        for dataset, name in () if whole & set(path.parents) else _datasets(source, path):
+            if source.format == "auto" and is_whole_folder(dataset, name):
+                whole.add(dataset)
+            yield dataset, name
+
+
+def is_whole_folder(path: Path, name: str | Problem | None) -> bool:
+    """Whether a path of a format is one data set by itself, with nothing of another kind in it."""
+    return name in _WHOLE_FOLDERS and path.is_dir()
+
+
 def plan(source: Source, fail_fast: bool = False) -> Iterator[RecordingRef]:
     """Every recording of a source, from metadata alone; what cannot even be planned carries its problem.
 
@@ -79,19 +107,15 @@ def plan(source: Source, fail_fast: bool = False) -> Iterator[RecordingRef]:
     """
     seen: set[str] = set()
     met: set[int] = set()
-    whole: set[Path] = set()
-    for path in expand(source):
-        for dataset, name in () if whole & set(path.parents) else _datasets(source, path):
-            if source.format == "auto" and name in _WHOLE_FOLDERS and dataset.is_dir():
-                whole.add(dataset)
-            for found in _plan_dataset(source, dataset, name, fail_fast):
-                ref = _named_in_text(found)
-                itself = xxhash.xxh3_64_intdigest("\0".join((ref.recording_id, ref.uri, ref.place)).encode())
-                if itself in met:
-                    continue
-                yield _disambiguate(ref, source) if ref.recording_id in seen else ref
-                seen.add(ref.recording_id)
-                met.add(itself)
+    for dataset, name in found_in(source):
+        for found in _plan_dataset(source, dataset, name, fail_fast):
+            ref = _named_in_text(found)
+            itself = xxhash.xxh3_64_intdigest("\0".join((ref.recording_id, ref.uri, ref.place)).encode())
+            if itself in met:
+                continue
+            yield _disambiguate(ref, source) if ref.recording_id in seen else ref
+            seen.add(ref.recording_id)
+            met.add(itself)
 
 
 def _named_in_text(ref: RecordingRef) -> RecordingRef:

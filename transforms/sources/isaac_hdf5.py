@@ -82,7 +82,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         FORMAT,
         {STEPS: pa.RecordBatch.from_arrays(list(columns.values()), list(columns))},
         videos=demo.cameras,
-        utterances=_utterances(demo.attributes),
+        utterances=utterances_of(demo.attributes),
         attributes=demo.attributes,
         success=_success(demo),
         findings=(*ref.findings, *demo.findings),
@@ -118,7 +118,7 @@ def _read_demo(
 ) -> _Demo:
     columns: dict[str, pa.Array] = {}
     cameras: dict[str, ImageRef] = {}
-    attributes = {**_texts(file["data"].attrs), **_texts(file[group].attrs)}
+    attributes = {**texts_of(file["data"].attrs), **texts_of(file[group].attrs)}
     findings = list(_sample_findings(file[group], count))
     if "actions" not in members:
         findings.append(Finding("load", "metadata.actions", None, detail="no dataset `actions`", status="not_run"))
@@ -186,7 +186,7 @@ def _column(dataset: Member, count: int) -> pa.Array | None:
     return pa.array(values) if values.ndim == 1 else list_column(values.reshape(count, -1))
 
 
-def _texts(attributes: h5py.AttributeManager) -> dict[str, str]:
+def texts_of(attributes: h5py.AttributeManager) -> dict[str, str]:
     return {name: _json(value) for name, value in sorted(attributes.items())}
 
 
@@ -205,7 +205,7 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def _utterances(attributes: Mapping[str, str]) -> tuple[Utterance, ...]:
+def utterances_of(attributes: Mapping[str, str]) -> tuple[Utterance, ...]:
     """Where tools of this family keep the instruction: an attribute, robocasa's `ep_meta`, LIBERO's `problem_info`."""
     for name, key in (("language_instruction", ""), ("ep_meta", "lang"), ("problem_info", "language_instruction")):
         value = msgspec.json.decode(attributes.get(name, "null"))
