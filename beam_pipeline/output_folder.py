@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,12 @@ T = TypeVar("T")
 
 STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest.json"
 SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
+CONFIG = "config.yaml"
+"""The configuration that a run without one has guessed; it may be there before anything else is."""
 _RUN = "run.json"
 _OURS = {
     *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
-    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT),
+    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT, CONFIG),
 }
 
 
@@ -104,21 +106,53 @@ def _check_owner(folder: Path, config_hash: str) -> Manifest | None:
     previous = newest_manifest(folder)
     marker = folder / STAGING / _RUN
     owner = previous.config_hash if previous else None
-    if previous is None and marker.exists() and any(p.name in _OURS - {STAGING, LOCK} for p in folder.iterdir()):
+    if (
+        previous is None
+        and marker.exists()
+        and any(p.name in _OURS - {STAGING, LOCK, CONFIG} for p in folder.iterdir())
+    ):
         owner = _read(marker, _Run).config_hash
     if owner is not None and owner != config_hash:
         raise OutputError(
             f"{folder} holds a run of configuration {owner}, this one is {config_hash}; "
             "use another --output, or remove the folder"
         )
-    ours = _OURS if owner is not None else {STAGING, LOCK}
+    _refuse_foreign(folder, _OURS if owner is not None else {STAGING, LOCK, CONFIG})
+    return previous
+
+
+def _refuse_foreign(folder: Path, ours: Set[str]) -> None:
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in ours)
     if foreign:
         raise OutputError(
             f"{folder} holds {len(foreign)} entries that no run wrote there, such as {foreign[0]!r}; "
             "use an empty folder as --output, or remove them"
         )
-    return previous
+
+
+def keep_config(output: str | Path, text: str) -> Path:
+    """Write a guessed configuration into an output folder, unless it is there; its path.
+
+    Raises OutputError where the folder holds another configuration, or files that are not ours.
+    """
+    folder = Path(output)
+    path = folder / CONFIG
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(folder, _OURS)
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                raise OutputError(
+                    f"{path} is not what is guessed of PATH now; use --config {path} to run it as it is, "
+                    "or another --output"
+                )
+        else:
+            path.write_text(text, encoding="utf-8")
+    except FileExistsError as error:
+        raise OutputError(f"{folder} is a file; --output names a folder") from error
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be used: {error.strerror}; use another --output") from error
+    return path
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from beam_pipeline.inspection.report import Camera, DatasetReport, Notices, Stre
 from beam_pipeline.inspection.rlds import stream_of
 from beam_pipeline.inspection.video_headers import READ_FILES, read_headers, spaced
 from transforms.conventions import Embodiment, Source
+from transforms.episode import TIMESTAMP
 from transforms.media import VideoHeader
 from transforms.sources.sidecar import Sidecar, gather_vectors, read_sidecar
 from transforms.sources.video import FORMAT, VideoPlace
@@ -42,6 +43,8 @@ def inspect(source: Source, paths: Sequence[Path], notices: Notices) -> DatasetR
             side = _beside(Path(uri).parent / name, source, notices)
             said.update({utterance.text for utterance in side.utterances})
             for field in side.table.schema if side.table is not None else ():
+                if field.name == TIMESTAMP and name.endswith((".json", ".jsonl")):
+                    continue  # the clock that the reader made
                 stream = replace(stream_of(field), name=f"{label}.{field.name}" if label != "sensors" else field.name)
                 streams.setdefault(stream.name, stream)
     if places and not said:
