@@ -1,7 +1,7 @@
-"""A generated LeRobot v3 data set of any number of episodes, with known flaws, as LeRobot itself writes it.
+"""A generated LeRobot v3 data set of any number of episodes, with known flaws, laid out as LeRobot does.
 
-One row group per episode in data files, one per ten episodes in meta/episodes (lerobot's metadata buffer), statistics
-of every feature beside each episode, two cameras whose files hold many episodes each.
+One row group per episode in data files; meta/episodes in row groups of 1,000, as conversion and aggregation write it,
+with statistics of every feature beside each episode; two cameras whose files hold many episodes each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CAMERAS = ("observation.images.front", "observation.images.wrist")
 VECTORS = ("action", "observation.state")
 COUNTERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 TASKS = tuple(f"put the {thing} into the {place}" for thing in ("cube", "cup", "spoon") for place in ("box", "sink"))
-PER_DATA_FILE, PER_VIDEO_FILE, PER_META_FILE, PER_META_GROUP = 1000, 10_000, 10_000, 10
+PER_DATA_FILE, PER_VIDEO_FILE, PER_META_FILE, PER_META_GROUP = 1000, 10_000, 10_000, 1000
 SHORT_FRAMES = 3
 STATISTICS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 Ints = NDArray[np.int64]
