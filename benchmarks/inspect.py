@@ -1,4 +1,4 @@
-"""`inspect` of a generated LeRobot v3 set: wall time and peak memory of a fresh process, and whether it found the truth.
+"""`inspect` of a generated LeRobot v3 set: wall time and memory of a fresh process, and whether it found the truth.
 
     python -m benchmarks.inspect [--episodes 100000] [--seed 2026] [--runs 3] [--keep DIR] [--json FILE] [--check]
 
