@@ -112,7 +112,7 @@ class Source:
 
     name: str
     path: str
-    format: Literal["auto", "rlds", "isaac_hdf5", "lerobot", "video"] = "auto"
+    format: Literal["auto", "rlds", "isaac_hdf5", "aloha_hdf5", "lerobot", "video"] = "auto"
     splits: tuple[str, ...] = ()
     embodiment: str = ""
     required: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
-from transforms.sources import isaac_hdf5, lerobot, rlds, video
+from transforms.sources import aloha_hdf5, isaac_hdf5, lerobot, rlds, video
 from transforms.stage import EpisodeStage, Unreadable, contained
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = ["FORMATS", "MultimodalLoader", "PlanRecordings", "ReadRecording", "de
 FORMATS: Mapping[str, ModuleType] = {
     "rlds": rlds,
     "lerobot": lerobot,
+    "aloha_hdf5": aloha_hdf5,  # before isaac_hdf5, which also takes HDF5 that is too damaged to look into
     "isaac_hdf5": isaac_hdf5,
     "video": video,
 }
