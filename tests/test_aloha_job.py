@@ -36,11 +36,12 @@ def test_aloha_folder_from_command_to_transitions(tmp_path: Path) -> None:
     }
     query = f"select * from '{job.output}/transitions/*/*.parquet' where episode_id = ? order by frame_index"
     for number in (0, 1):
-        rows = duckdb.execute(query, [f"aloha/{number:06d}"]).fetch_arrow_table()
+        rows = duckdb.sql(query, params=[f"aloha/{number:06d}"]).to_arrow_table()
         with h5py.File(tmp_path / f"folder/episode_{number}.hdf5") as file:
             np.testing.assert_array_equal(rows["observation.state"].to_pylist(), file["observations/qpos"][:-1])
             np.testing.assert_array_equal(rows["next.observation.state"].to_pylist(), file["observations/qpos"][1:])
             np.testing.assert_array_equal(rows["action"].to_pylist(), file["action"][:-1])
         assert rows["timestamp_ns"].to_pylist() == [20_000_000 * step for step in range(39)]
-    first = duckdb.execute(query, ["aloha/000000"]).fetch_arrow_table()["observation.images.cam_high"].to_pylist()
-    assert [image["bytes"] for image in first] == jpegs(scene(0, 40))[:-1]
+    first = duckdb.sql(query, params=["aloha/000000"]).to_arrow_table()
+    shown = first["observation.images.cam_high"].to_pylist()
+    assert [image["bytes"] for image in shown] == jpegs(scene(0, 40))[:-1]
