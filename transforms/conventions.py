@@ -138,6 +138,12 @@ class Topics:
             known = ", ".join((*self.columns, *(f"video.{camera}" for camera in self.cameras))) or "none"
             raise ValueError(f"clock {self.clock!r} of `topics` is no column or video.CAMERA of it; known: {known}")
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every topic, video and metadata that is named."""
+        fields = (part.topic for parts in self.columns.values() for part in parts)
+        return frozenset((*fields, *self.cameras.values(), *self.camera_info.values(), *self.instruction))
+
 
 @dataclass(frozen=True)
 class Source:

@@ -162,3 +162,9 @@ def known_definition(name: str) -> Definition:
     blocks = {one: text.splitlines() for one, text in _STANDARD.items()}
     types = {one: _fields(one, lines, blocks) for one, lines in blocks.items()}
     return Definition(name, types)
+
+
+def is_known(definition: Definition) -> bool:
+    """Whether a definition is that of the standard type of its name."""
+    known = known_definition(definition.name) if definition.name in _STANDARD else None
+    return known is not None and all(known.types.get(name) == fields for name, fields in definition.types.items())

@@ -29,16 +29,21 @@ from transforms.sources.ros_topics import Topic, field_values, filled_fields
 from transforms.stage import Unreadable
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm")
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
 @dataclass(frozen=True, eq=False)
 class Bag:
-    """What a bag holds: its topics, the images of its image topics by topic, texts by `metadata.NAME.KEY`."""
+    """What a bag holds: its topics, the images of its image topics by topic, texts by `metadata.NAME.KEY`.
+
+    `unread` names topics of which no message was decoded, since nothing is made of them.
+    """
 
     topics: Mapping[str, Topic]
     images: Mapping[str, ImageRef]
     metadata: Mapping[str, str]
     findings: tuple[Finding, ...]
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,13 @@ def videos_beside(path: Path) -> list[Path]:
     return sorted(file for file in (*inside, *beside) if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
 
 
-def is_beside(path: Path, stems: set[str]) -> bool:
-    """Whether a file or folder holds the videos of a bag of one of these stems in the same folder."""
-    if path.is_dir():
-        return path.name in stems
-    return path.suffix.lower() in VIDEO_SUFFIXES and any(path.name.startswith(f"{stem}.") for stem in stems)
+def is_beside_bag(video: Path) -> bool:
+    """Whether a video belongs to a bag, as `videos_beside` finds it: it is no recording of its own then."""
+    if video.suffix.lower() not in VIDEO_SUFFIXES:
+        return False
+    words = video.name.split(".")
+    stems = [video.parent, *(video.with_name(".".join(words[:n])) for n in range(1, len(words)))]
+    return any(Path(f"{stem}{suffix}").is_file() for stem in stems for suffix in BAG_SUFFIXES)
 
 
 def assemble(ref: RecordingRef, source: Source, bag: Bag, videos: Sequence[Path]) -> Recording:
@@ -89,12 +96,13 @@ def assemble(ref: RecordingRef, source: Source, bag: Bag, videos: Sequence[Path]
             cameras[camera], streams[VIDEO_STREAM + camera] = made.ref, made.frames
     if not any(batch.num_rows for batch in streams.values()):
         counts = [f"{t.name} ({t.kind}, {t.count} messages)" for t in bag.topics.values()]
-        detail = f"{ref.uri}: nothing to make steps of; topics: {some(counts)}. Name columns in the source's `topics:`"
+        held = f"nothing to make steps of; topics: {some(counts)}"
+        detail = f"{Path(ref.uri).name}: {held}. Name columns in the source's `topics:`"
         raise Unreadable("empty", detail)
     present = {*(IMAGES + c for c in cameras), *(n for b in built.batches.values() for n in b.schema.names)}
     if missing := [name for name in source.required if name not in present]:
-        raise Unreadable("required_missing", f"{ref.uri} lacks required {missing}; it has {sorted(present)}")
-    unused = sorted(set(bag.topics) - built.used - set(wanted.cameras.values()))
+        raise Unreadable("required_missing", f"{Path(ref.uri).name} lacks required {missing}; it has {sorted(present)}")
+    unused = sorted((set(bag.topics) | bag.unread) - built.used - set(wanted.cameras.values()))
     if unused:
         detail = f"no column, camera or instruction of topics {some(unused)}"
         findings.append(Finding(STAGE, "metadata.topics_unused", float(len(unused)), "topics", detail=detail))
