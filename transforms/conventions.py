@@ -148,7 +148,7 @@ class Source:
 
     name: str
     path: str
-    format: Literal["auto", "rlds", "isaac_hdf5", "lerobot", "mcap", "video"] = "auto"
+    format: Literal["auto", "rlds", "isaac_hdf5", "lerobot", "mcap", "rosbag2", "video"] = "auto"
     splits: tuple[str, ...] = ()
     embodiment: str = ""
     required: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
-from transforms.sources import isaac_hdf5, lerobot, mcap, rlds, video
+from transforms.sources import isaac_hdf5, lerobot, mcap, rlds, rosbag2, video
 from transforms.sources.mcap_records import MAGIC as MCAP_MAGIC
 from transforms.sources.ros_recording import is_beside_bag
 from transforms.stage import EpisodeStage, Unreadable, contained
@@ -34,6 +34,7 @@ FORMATS: Mapping[str, ModuleType] = {
     "lerobot": lerobot,
     "isaac_hdf5": isaac_hdf5,
     "mcap": mcap,
+    "rosbag2": rosbag2,
     "video": video,
 }
 _WHOLE_FOLDERS = ("rlds", "lerobot")
@@ -146,7 +147,12 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """Encoded images (JPEG or PNG) of a camera that lives inside a container file, in the order of `indices`."""
     with Path(ref.uri).open("rb") as file:
         magic = file.read(4)
-    readers: Mapping[bytes, ModuleType] = {b"\x89HDF": isaac_hdf5, b"PAR1": lerobot, MCAP_MAGIC[:4]: mcap}
+    readers: Mapping[bytes, ModuleType] = {
+        b"\x89HDF": isaac_hdf5,
+        b"PAR1": lerobot,
+        MCAP_MAGIC[:4]: mcap,
+        b"SQLi": rosbag2,
+    }
     images: list[bytes] = readers.get(magic, rlds).read_images(ref, indices)
     return images
 
