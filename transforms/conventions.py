@@ -138,12 +138,6 @@ class Topics:
             known = ", ".join((*self.columns, *(f"video.{camera}" for camera in self.cameras))) or "none"
             raise ValueError(f"clock {self.clock!r} of `topics` is no column or video.CAMERA of it; known: {known}")
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Every topic, video and metadata that is named."""
-        fields = (part.topic for parts in self.columns.values() for part in parts)
-        return frozenset((*fields, *self.cameras.values(), *self.camera_info.values(), *self.instruction))
-
 
 @dataclass(frozen=True)
 class Source:
@@ -154,7 +148,9 @@ class Source:
 
     name: str
     path: str
-    format: Literal["auto", "rlds", "isaac_hdf5", "aloha_hdf5", "lerobot", "mcap", "rosbag1", "video"] = "auto"
+    format: Literal["auto", "rlds", "isaac_hdf5", "aloha_hdf5", "lerobot", "mcap", "rosbag1", "rosbag2", "video"] = (
+        "auto"
+    )
     splits: tuple[str, ...] = ()
     embodiment: str = ""
     required: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
-from transforms.sources import aloha_hdf5, isaac_hdf5, lerobot, mcap, rlds, rosbag1, video
+from transforms.sources import aloha_hdf5, isaac_hdf5, lerobot, mcap, rlds, rosbag1, rosbag2, video
 from transforms.sources.mcap_records import MAGIC as MCAP_MAGIC
 from transforms.sources.ros_recording import is_beside_bag
 from transforms.sources.rosbag1_records import MAGIC as ROSBAG_MAGIC
@@ -37,6 +37,7 @@ FORMATS: Mapping[str, ModuleType] = {
     "isaac_hdf5": isaac_hdf5,
     "mcap": mcap,
     "rosbag1": rosbag1,
+    "rosbag2": rosbag2,
     "video": video,
 }
 _WHOLE_FOLDERS = ("rlds", "lerobot")
@@ -154,6 +155,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
         b"PAR1": lerobot,
         MCAP_MAGIC[:4]: mcap,
         ROSBAG_MAGIC[:4]: rosbag1,
+        b"SQLi": rosbag2,
     }
     images: list[bytes] = readers.get(magic, rlds).read_images(ref, indices)
     return images

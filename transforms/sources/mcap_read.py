@@ -28,11 +28,16 @@ class McapReading:
         self.bag = bag
         self.channels: dict[int, Channel] = {}
         self.messages = 0
+        self.span_ns: tuple[int, ...] = ()
         self._schemas: dict[int, Schema] = {}
         self._statistics: Statistics | None = None
-        self._last_ns: int | None = None
         self._losses = Losses(path.name)
         self._where: dict[int, TopicCollector | str] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the file has its footer."""
+        return self._losses.ended
 
     def run(self, chunks: int | None = None) -> None:
         """Read every whole record; of `chunks` chunks alone where so many suffice. What is lost becomes findings."""
@@ -118,6 +123,9 @@ class McapReading:
             data = found.buffer[begin : begin + extent.size].data
             self._declare(extent.op, data, f"a record in the chunk at byte {batch.at}")
         self.messages += len(found.channel)
+        if len(found.log_ns):
+            edges = (*self.span_ns, int(found.log_ns.min()), int(found.log_ns.max()))
+            self.span_ns = (min(edges), max(edges))
         for number in np.unique(found.channel).tolist():
             rows = np.flatnonzero(found.channel == number)
             into = self._place(number)

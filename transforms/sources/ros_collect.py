@@ -93,11 +93,15 @@ class TopicCollector:
         times = np.concatenate(self.log_ns) if self.log_ns else np.zeros(0, np.int64)
         return in_log_order(self.name, self.kind, times, merged(self.parts))
 
-    def file_order(self) -> tuple[int, ...]:
-        """For each message in order of log time, its number in the files; empty where the two orders are the same."""
+    def ordinals(self) -> Rows:
+        """For each whole message in order of log time, its number among all of the topic in the order of the files."""
         times = np.concatenate(self.log_ns) if self.log_ns else np.zeros(0, np.int64)
         kept = np.sort(np.concatenate([part.rows for part in self.parts])) if self.parts else np.zeros(0, np.int64)
-        order = np.argsort(times[kept], kind="stable")
+        return kept[np.argsort(times[kept], kind="stable")]
+
+    def file_order(self) -> tuple[int, ...]:
+        """The same among whole messages alone; empty where the files are in order of log time."""
+        order = np.argsort(np.argsort(self.ordinals()))
         return () if np.array_equal(order, np.arange(len(order))) else tuple(order.tolist())
 
     def findings(self) -> list[Finding]:

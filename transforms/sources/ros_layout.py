@@ -123,6 +123,8 @@ class _Walk:
         elif kind in ROS1_TIMES:
             self.numbers(f"{path}.sec", "u4", None)
             self.numbers(f"{path}.nanosec", "u4", None)
+        elif not self.types[kind] and self.wire == "cdr":
+            self.at += 1  # ROS 2 puts one byte in a type without fields, which IDL does not allow
         else:
             for inner in self.types[kind]:
                 self.field(f"{path}.{inner.name}", inner)

@@ -52,6 +52,14 @@ class _Camera:
     frames: pa.RecordBatch
 
 
+def named_topics(topics: Topics | None) -> frozenset[str] | None:
+    """Every topic that a mapping names; None without a mapping."""
+    if topics is None:
+        return None
+    fields = (part.topic for parts in topics.columns.values() for part in parts)
+    return frozenset((*fields, *topics.cameras.values(), *topics.camera_info.values(), *topics.instruction))
+
+
 def videos_beside(path: Path) -> list[Path]:
     """Videos that belong to `NAME.mcap` or the like: `NAME/*.mp4` and `NAME.*.mp4`, sorted by name."""
     folder = path.with_suffix("")

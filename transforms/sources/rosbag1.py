@@ -15,7 +15,7 @@ from transforms.sources import rosbag1_records as records
 from transforms.sources.guess_topics import IMAGE_KINDS
 from transforms.sources.ros_collect import STAGE, Collected
 from transforms.sources.ros_images import image_problem
-from transforms.sources.ros_recording import Bag, assemble, videos_beside
+from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
 from transforms.sources.ros_streams import guessed
 from transforms.sources.rosbag1_images import image_ref, read_images
 from transforms.sources.rosbag1_read import BagReading
@@ -73,7 +73,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     path = Path(ref.uri)
     if not path.is_file():
         raise Unreadable("absent", f"{path.name} does not exist any more; restore it or correct the source's path")
-    found = Collected(None if source.topics is None else source.topics.names)
+    found = Collected(named_topics(source.topics))
     reading = BagReading(path, found)
     reading.run()
     if not any(collector.count for collector in found.topics.values()) and not found.skipped:

@@ -14,11 +14,11 @@ from transforms.sources.rosbag1_records import ChunkInfo, joined
 
 @dataclass
 class _Chunk:
-    """What a chunk should hold, where an index says it, and what was found in its `stored` bytes."""
+    """What a chunk should hold, where an index says it, and what was found in its `unpacked` bytes."""
 
     expected: ChunkInfo | None = None
     found: ChunkInfo | None = None
-    stored: int = 0
+    unpacked: int = 0
 
     @property
     def count(self) -> int:
@@ -43,9 +43,9 @@ class Losses:
     ended: bool = False
     why_no_index: str = ""
     cut: str = ""
-    missing: int = 0
     damage: list[str] = field(default_factory=list)
     chunks: dict[int, _Chunk] = field(default_factory=dict)
+    _cut_chunk: tuple[int, int, int] | None = None
 
     def expect(self, infos: Mapping[int, ChunkInfo]) -> None:
         """What the index at the end says of the chunks by their place."""
@@ -58,13 +58,17 @@ class Losses:
             chunk = self.chunks.setdefault(at, _Chunk())
             chunk.expected = joined(chunk.expected, info)
 
-    def took(self, at: int, found: Messages, stored: int) -> None:
-        """What was found in `stored` bytes of the file that begin at byte `at`."""
+    def took(self, at: int, found: Messages) -> None:
+        """What was found in the records that begin at byte `at` of the file."""
         chunk = self.chunks.setdefault(at, _Chunk())
-        chunk.stored += stored
         if len(found.log_ns):
+            chunk.unpacked += len(found.buffer) - found.spare
             info = ChunkInfo(len(found.log_ns), int(found.log_ns.min()), int(found.log_ns.max()))
             chunk.found = joined(chunk.found, info)
+
+    def chunk_cut(self, at: int, end: int, size: int) -> None:
+        """The file ends in the chunk from byte `at` to byte `end`, which holds `size` bytes unpacked."""
+        self._cut_chunk = (at, end, size)
 
     @property
     def messages(self) -> int:
@@ -86,22 +90,34 @@ class Losses:
             yield Finding(STAGE, "metadata.message_count", float(spare), "messages", detail=detail)
         yield from self._lost(known, sum(chunk.lost_s for chunk in self.chunks.values()))
 
+    def _about(self) -> int:
+        """Messages that the missing bytes would have held, at so many bytes a message as those that are there take.
+
+        Of the chunk that is cut, unpacked bytes are counted; of what followed it, bytes of the file up to the index.
+        """
+        packed_from = min(self.chunks, default=0)
+        at, end, size = self._cut_chunk or (self.size, self.size, 0)
+        unpacked = sum(chunk.unpacked for chunk in self.chunks.values())
+        if self.ended or not self.messages:
+            return 0
+        a_message = unpacked / self.messages
+        of_chunk = max(0, size - self.chunks[at].unpacked) / a_message if at in self.chunks else 0.0
+        whole = sum(chunk.count for place, chunk in self.chunks.items() if place < at)
+        packed = (at - packed_from) / whole if whole else (end - at) * a_message / max(1, size)
+        after = max(0, self.index_pos - end) / packed if packed else 0.0
+        return round(of_chunk + after)
+
     def _lost(self, known: int, known_s: float) -> Iterator[Finding]:
         """`known` messages over `known_s` by the indexes, and what the bytes that are missing would have held."""
-        whole = [chunk for chunk in self.chunks.values() if chunk.found is not None]
-        infos = [chunk.found for chunk in whole if chunk.found is not None]
-        about, about_s, missing = 0, 0.0, 0 if self.ended else max(self.missing, self.index_pos - self.size)
-        stored = sum(chunk.stored for chunk in whole)
-        if missing and stored:
-            span_s = (max(info.end_ns for info in infos) - min(info.start_ns for info in infos)) / 1e9
-            about, about_s = round(self.messages * missing / stored), span_s * missing / stored
+        infos = [chunk.found for chunk in self.chunks.values() if chunk.found is not None]
+        about = self._about()
+        span_s = (max(i.end_ns for i in infos) - min(i.start_ns for i in infos)) / 1e9 if infos else 0.0
+        about_s = about * span_s / max(1, self.messages - 1)
         if known or about:
-            said = f"{known} by the indexes" if known else ""
-            if about:
-                said += ", " if said else ""
-                said += f"about {about} by the {missing} bytes that are missing"
-                said += "" if self.index_pos else " of the last chunk; what followed it is not known"
-            detail = f"{self.name}: {said}; {self.messages} are whole"
+            said = [f"{known} by the indexes"] if known else []
+            said += [f"about {about} by the size of what is missing"] if about else []
+            unknown = "" if self.ended or self.index_pos else "; what followed the last chunk is not known"
+            detail = f"{self.name}: {' and '.join(said)}, {self.messages} are whole{unknown}"
             yield Finding(STAGE, "integrity.lost_messages", float(known + about), "messages", detail=detail)
             yield Finding(STAGE, "integrity.lost_s", rounded(known_s + about_s), "s", detail=detail)
         elif not self.ended:

@@ -72,9 +72,9 @@ class BagReading:
         try:
             head = records.record_at(file, len(records.MAGIC), size)
             self.losses.index_pos = head.number("index_pos")
-            if not 0 < self.losses.index_pos < size:
-                never = "the bag was never closed" if not self.losses.index_pos else "it would begin at byte "
-                self.losses.why_no_index = never + (str(self.losses.index_pos) if self.losses.index_pos else "")
+            if not 0 < self.losses.index_pos <= size:
+                began = f"it would begin at byte {self.losses.index_pos}"
+                self.losses.why_no_index = began if self.losses.index_pos else "the bag was never closed"
                 return
             connections, infos = records.read_summary(file, self.losses.index_pos, size)
         except DamagedRecord as error:
@@ -107,10 +107,10 @@ class BagReading:
         elif not why and found.unknown:
             why = f"{found.unknown} of its records have a header that cannot be read"
         self._take(found, Batch(str(self.path), record.at))
-        self.losses.took(record.at, found, len(data))
+        self.losses.took(record.at, found)
         if not whole:
             self.losses.cut = f"{where}: {why}"
-            self.losses.missing = record.end - self.losses.size
+            self.losses.chunk_cut(record.at, record.end, int.from_bytes(record.fields.get("size", b""), "little"))
         elif why:
             self.losses.damage.append(f"{where}, of which {len(found.log_ns)} messages are whole: {why}")
 
@@ -120,7 +120,7 @@ class BagReading:
         found = messages_in(file.read(batch.size))
         self._take(found, batch)
         if len(found.log_ns):
-            self.losses.took(batch.at, found, batch.size)
+            self.losses.took(batch.at, found)
 
     def _take(self, found: Messages, batch: Batch) -> None:
         """Hand the messages of a batch to their topics."""

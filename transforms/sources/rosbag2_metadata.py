@@ -7,6 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from transforms.arrays import rounded
+from transforms.episode import Finding
+
 METADATA = "metadata.yaml"
 _ROOT = "rosbag2_bagfile_information"
 _LARGEST = 16 << 20
@@ -42,3 +45,16 @@ def declared_files(folder: Path) -> Declared | None:
         count if isinstance(count, int) else None,
         nanoseconds if isinstance(nanoseconds, int) else None,
     )
+
+
+def lost_of(messages: int | None, duration_ns: int | None, whole: int, lasts_ns: int) -> list[Finding]:
+    """Messages and seconds that a metadata.yaml declares and the files do not hold; none where it declares neither."""
+    found = []
+    if messages is not None and messages > whole:
+        detail = f"{METADATA} says {messages} messages, {whole} are whole"
+        found.append(Finding("load", "integrity.lost_messages", float(messages - whole), "messages", detail=detail))
+        if duration_ns is not None and duration_ns > lasts_ns:
+            detail = f"{METADATA} says {duration_ns / 1e9:.9g} s, what is whole lasts {lasts_ns / 1e9:.9g} s"
+            lost = rounded((duration_ns - lasts_ns) / 1e9)
+            found.append(Finding("load", "integrity.lost_s", lost, "s", detail=detail))
+    return found
