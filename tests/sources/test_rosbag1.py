@@ -96,12 +96,39 @@ def test_a_cut_bag_gives_what_is_whole_and_says_what_is_lost(tmp_path: Path, com
     np.testing.assert_array_equal(values, truth[: len(values)])
     checks, lost = found(recording), COUNT - len(values)
     assert checks["integrity.no_summary"].value == 1 and "a.bag: " in checks["integrity.no_summary"].detail
-    assert "it is cut in the chunk at byte" in checks["integrity.no_summary"].detail
+    assert "without an index at the end (it would begin at byte" in checks["integrity.no_summary"].detail
     messages, seconds = checks["integrity.lost_messages"], checks["integrity.lost_s"]
     assert (messages.unit, seconds.unit) == ("messages", "s")
     assert messages.value == pytest.approx(lost, rel=0.25, abs=12), "by the bytes that are missing before the index"
     assert seconds.value == pytest.approx(lost * PERIOD_NS / 1e9, rel=0.25, abs=0.12)
     assert f"by the size of what is missing, {len(values)} are whole" in messages.detail
+
+
+def test_of_an_uncompressed_chunk_every_whole_message_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.bag"
+    write_joints(path, COUNT)
+    begin, end = chunks_of(path)[1]
+    whole = path.read_bytes()
+    middle = (begin + end) // 2
+    path.write_bytes(whole[:middle])
+    log_times = [ns for ns, _ in by_rosbags_of(whole, tmp_path)]
+    recording = read(path)
+    read_ns = recording.streams["observation.state"].column("log_time_ns.observation.state").to_pylist()
+    stored = [struct.pack("<II", *divmod(ns, 10**9)) for ns in log_times]
+    starts = [whole.index(b"time=" + stamp) for stamp in stored]
+    assert read_ns == log_times[: sum(start < middle for start in starts) - 1], "all but the one that is cut"
+    detail = found(recording)["integrity.no_summary"].detail
+    assert f"cut in the chunk at byte {begin}: {middle - end + chunk_size(whole, begin)} of its" in detail
+
+
+def by_rosbags_of(data: bytes, folder: Path) -> list[tuple[int, object]]:
+    (folder / "whole.bag").write_bytes(data)
+    return by_rosbags(folder / "whole.bag")
+
+
+def chunk_size(data: bytes, begin: int) -> int:
+    (head,) = struct.unpack_from("<I", data, begin)
+    return int(struct.unpack_from("<I", data, begin + 4 + head)[0])
 
 
 @settings(max_examples=25, deadline=None)
@@ -143,10 +170,10 @@ def test_a_chunk_that_is_damaged_is_counted_by_the_index(tmp_path: Path) -> None
     path.write_bytes(bytes(data))
     recording = read(path)
     stamps = recording.streams["observation.state"].column("log_time_ns.observation.state").to_pylist()
-    assert stamps == [ns for ns, _ in truth if not info.start_time <= ns <= info.end_time]
+    assert stamps == [ns for ns, _ in truth if not info.start_time <= ns < info.end_time]
     checks = found(recording)
     assert checks["integrity.lost_messages"].value == lost == COUNT - len(stamps)
-    assert checks["integrity.lost_s"].value == (info.end_time - info.start_time) / 1e9
+    assert checks["integrity.lost_s"].value == pytest.approx((info.end_time - info.start_time) / 1e9, abs=2e-9)
     assert f"the chunk at byte {begin}, of which 0 messages are whole: bz2 cannot" in checks["integrity.chunk"].detail
     assert "integrity.no_summary" not in checks
 
