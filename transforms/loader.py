@@ -19,7 +19,10 @@ from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
-from transforms.sources import isaac_hdf5, lerobot, rlds, video
+from transforms.sources import aloha_hdf5, isaac_hdf5, lerobot, mcap, rlds, rosbag1, rosbag2, video
+from transforms.sources.mcap_records import MAGIC as MCAP_MAGIC
+from transforms.sources.ros_recording import is_beside_bag
+from transforms.sources.rosbag1_records import MAGIC as ROSBAG_MAGIC
 from transforms.stage import EpisodeStage, Unreadable, contained
 
 if TYPE_CHECKING:
@@ -40,7 +43,11 @@ __all__ = [
 FORMATS: Mapping[str, ModuleType] = {
     "rlds": rlds,
     "lerobot": lerobot,
+    "aloha_hdf5": aloha_hdf5,  # before isaac_hdf5, which also takes HDF5 that is too damaged to look into
     "isaac_hdf5": isaac_hdf5,
+    "mcap": mcap,
+    "rosbag1": rosbag1,
+    "rosbag2": rosbag2,
     "video": video,
 }
 _WHOLE_FOLDERS = ("rlds", "lerobot")
@@ -65,6 +72,8 @@ def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem 
         yield path, source.format
         return
     found = _detected(path)
+    if found == "video" and str(path) != source.path and is_beside_bag(path):
+        return
     if found is not None or not path.is_dir():
         yield path, found
     if isinstance(found, Problem) or found in _WHOLE_FOLDERS or not path.is_dir():
@@ -75,7 +84,7 @@ def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem 
     for entry, name in known:
         if name not in _WHOLE_FOLDERS and entry.is_dir():
             yield from _datasets(source, entry)
-        elif found is not None and (name is None or name == found):
+        elif (found is not None and (name is None or name == found)) or (name == "video" and is_beside_bag(entry)):
             continue  # planned with the folder, or beside its recordings
         elif name is not None or entry.stem.split(".")[0] not in stems:
             yield entry, name
@@ -165,8 +174,14 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """Encoded images (JPEG or PNG) of a camera that lives inside a container file, in the order of `indices`."""
     with Path(ref.uri).open("rb") as file:
         magic = file.read(4)
-    reader = isaac_hdf5 if magic == b"\x89HDF" else lerobot if magic == b"PAR1" else rlds
-    images: list[bytes] = reader.read_images(ref, indices)
+    readers: Mapping[bytes, ModuleType] = {
+        b"\x89HDF": isaac_hdf5,
+        b"PAR1": lerobot,
+        MCAP_MAGIC[:4]: mcap,
+        ROSBAG_MAGIC[:4]: rosbag1,
+        b"SQLi": rosbag2,
+    }
+    images: list[bytes] = readers.get(magic, rlds).read_images(ref, indices)
     return images
 
 

@@ -31,6 +31,14 @@ FILES: tuple[Code, ...] = (
     Code("DATA-010", "error", ("shape_changed",), "rows of one column differ in shape", "record the episode again"),
     Code("DATA-011", "error", ("plan_failed",), "the reader itself failed", "report it with the file"),
     Code(
+        "DATA-012",
+        "error",
+        ("integrity.no_summary",),
+        "a bag without its summary at the end: it was cut off, or never closed; what is whole is read",
+        "copy it again; curating says what is lost",
+    ),
+    Code("DATA-013", "error", ("integrity.chunk",), "a damaged part of a bag; the rest is read", "copy it again"),
+    Code(
         "DATA-101",
         "error",
         ("declared_absent",),
@@ -89,8 +97,8 @@ FILES: tuple[Code, ...] = (
     Code(
         "DATA-109",
         "warning",
-        ("metadata.demo_numbers",),
-        "demo numbers with gaps: demos were removed, or not saved",
+        ("metadata.demo_numbers", "metadata.episode_numbers"),
+        "demo or episode numbers with gaps: some were removed, or not saved",
         "nothing, where that was meant",
     ),
     Code("DATA-110", "error", ("integrity.video_unreadable",), "a video whose header cannot be read", "copy it again"),
@@ -102,4 +110,11 @@ FILES: tuple[Code, ...] = (
         "put a sidecar beside it (docs/video.md)",
     ),
     Code("DATA-112", "warning", ("metadata.sidecar_empty",), "a sidecar without a row", "write it again or remove it"),
+    Code(
+        "DATA-113",
+        "error",
+        ("integrity.file_absent",),
+        "a file that metadata.yaml of a bag lists and that is absent",
+        "fetch it, or correct metadata.yaml",
+    ),
 )

@@ -119,4 +119,11 @@ METADATA: tuple[Code, ...] = (
         "episodes name tasks that the task table does not have, or others than their rows",
         "correct the task table or the list of episodes",
     ),
+    Code(
+        "DATA-219",
+        "warning",
+        ("integrity.lost_messages", "integrity.lost_s"),
+        "fewer messages or seconds than are declared",
+        "copy the bag again",
+    ),
 )

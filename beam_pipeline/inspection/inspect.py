@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from beam_pipeline.inspection import isaac, lerobot, rlds, video
+from beam_pipeline.inspection import aloha, bags, isaac, lerobot, rlds, video
 from beam_pipeline.inspection.code import GENERIC_INSTRUCTION, UNKNOWN_BESIDE
 from beam_pipeline.inspection.planned import counts, plan_all
 from beam_pipeline.inspection.report import DatasetReport, Notices
@@ -35,6 +35,10 @@ INSPECTORS: Mapping[str, Inspector] = {
     "rlds": rlds.inspect,
     "lerobot": lerobot.inspect,
     "isaac_hdf5": isaac.inspect,
+    "aloha_hdf5": aloha.inspect,
+    "mcap": bags.inspect_mcap,
+    "rosbag1": bags.inspect_rosbag1,
+    "rosbag2": bags.inspect_rosbag2,
     "video": video.inspect,
 }
 """A format of the loader without an inspector is reported by what its planning tells."""

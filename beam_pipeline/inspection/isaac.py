@@ -17,9 +17,10 @@ from beam_pipeline.inspection.report import Camera, DatasetReport, Notices, Stre
 from transforms.conventions import Source
 from transforms.episode import RecordingRef
 from transforms.sources import hdf5_file
+from transforms.sources.hdf5_columns import integer_attribute, texts
 from transforms.sources.isaac_cameras import image_kind
-from transforms.sources.isaac_hdf5 import column_name, texts_of, utterances_of
-from transforms.sources.isaac_plan import FORMAT, DemoPlace, integer_attribute
+from transforms.sources.isaac_hdf5 import column_name, utterances_of
+from transforms.sources.isaac_plan import FORMAT, DemoPlace
 from transforms.stage import Unreadable
 
 _BESIDE_STEPS = ("initial_state/", "next_obs/")
@@ -67,7 +68,7 @@ def inspect(source: Source, paths: Sequence[Path], notices: Notices) -> DatasetR
 
 def _look(file: h5py.File, refs: Sequence[RecordingRef], seen: _Seen, notices: Notices) -> None:
     """Rows of every demo of a file; columns, cameras and environment of its first."""
-    shared = texts_of(file["data"].attrs)
+    shared = texts(file["data"].attrs)
     for at, ref in enumerate(refs):
         group = file[msgspec.json.decode(ref.place, type=DemoPlace).group]
         if at == 0:
@@ -81,7 +82,7 @@ def _look(file: h5py.File, refs: Sequence[RecordingRef], seen: _Seen, notices: N
             notices.add("metadata.num_samples", text)
         if actions is None:
             notices.add("metadata.actions", f"{Path(ref.uri).name} {group.name}: no dataset `actions`")
-        seen.said.update({utterance.text for utterance in utterances_of({**shared, **texts_of(group.attrs)})})
+        seen.said.update({utterance.text for utterance in utterances_of({**shared, **texts(group.attrs)})})
 
 
 def _columns(group: h5py.Group, name: str, seen: _Seen) -> None:
