@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from beam_pipeline.inspection.code import RATE_UNKNOWN
 from beam_pipeline.inspection.report import DatasetReport, Stream
 from transforms.conventions import ActionColumns, ColumnSlice, Embodiment, JointColumns
 from transforms.schema import ACTION, STATE
@@ -63,7 +64,9 @@ def _untold(*why: str) -> Guess:
 def _rate(report: DatasetReport) -> Guess:
     if report.rate_hz:
         return _told(Embodiment(rate_hz=report.rate_hz), f"rate_hz: {report.rate_hz:g}, as the metadata states it")
-    return _untold("rate_hz: no rate is stored; where steps have no time, checks that need one say not run")
+    if any(notice.check == RATE_UNKNOWN for notice in report.notices):
+        return _untold("rate_hz: neither a rate nor times are stored; checks that need them say not run")
+    return _told(Embodiment())
 
 
 def _joints(state: Stream | None) -> Guess:

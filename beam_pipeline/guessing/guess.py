@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from beam_pipeline.guessing.places import Place, places_of
 from beam_pipeline.guessing.sidecar_times import guess_times
 from beam_pipeline.guessing.yaml_text import block, flow
 from beam_pipeline.inspection.inspect import NAME, Found, find, inspect_dataset
-from beam_pipeline.inspection.report import DatasetReport
-from transforms.conventions import Source
+from beam_pipeline.inspection.report import DatasetReport, Stream
+from transforms.conventions import Source, Topics
+from transforms.loader import FORMATS
 from transforms.source_paths import expand
 
 
@@ -48,16 +49,31 @@ def guess_config(paths: Sequence[str]) -> GuessedConfig:
     robots: dict[str, Guess] = {}
     for place in places_of(found):
         report = inspect_dataset(Source(NAME, place.path, format=place.format), place.format, place.paths)  # type: ignore[arg-type]
-        robot = guess_embodiment(report, place.name)
+        topics = _topics(place)
+        columns = report.streams if topics is None else tuple(Stream(name, "", ()) for name in topics.columns)
+        robot = guess_embodiment(replace(report, streams=columns), place.name)
         while robots.setdefault(robot.name, robot).embodiment != robot.embodiment:
             robot = replace(robot, name=f"{robot.name}_of_{place.name}")
-        guessed.append(_source(place, report, robot))
+        guessed.append(_source(place, report, robot, topics))
     return GuessedConfig(tuple(guessed), tuple(path for one in found for path in one.unknown))
 
 
-def _source(place: Place, report: DatasetReport, robot: Guess) -> GuessedSource:
+def _topics(place: Place) -> Topics | None:
+    """Which topics become what, by the start of the first bag; None of other formats and where it tells nothing."""
+    guess: Callable[[Path], Topics] | None = getattr(FORMATS[place.format], "guess", None)
+    first = next((path for path in place.paths if path.is_file()), None)
+    if guess is None or first is None:
+        return None
+    topics = guess(first)
+    return None if topics == Topics() else topics
+
+
+def _source(place: Place, report: DatasetReport, robot: Guess, topics: Topics | None) -> GuessedSource:
     times = guess_times(report) if place.format == "video" else None
     column, unit, why = times or ("timestamp", "s", ())
+    if topics is not None:
+        made = ", ".join([*topics.columns, *(f"camera {camera}" for camera in topics.cameras)])
+        why = (*why, f"topics: {made}, by types and names of the topics of {place.paths[0].name}")
     source = Source(
         place.name,
         place.path,
@@ -65,6 +81,7 @@ def _source(place: Place, report: DatasetReport, robot: Guess) -> GuessedSource:
         embodiment=robot.name,
         time_column=column,
         time_unit=unit,
+        topics=topics,
     )
     return GuessedSource(source, report, robot, why)
 

@@ -75,7 +75,10 @@ def _word(path: str) -> str:
         fixed = fixed.parent
     while _VERSION.fullmatch(fixed.name):
         fixed = fixed.parent
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", fixed.stem if fixed.is_file() else fixed.name).strip("_") or "recordings"
+    word = fixed.stem if fixed.is_file() else fixed.name
+    if word.isdigit():
+        word = f"{fixed.parent.name}_{word}"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", word).strip("_") or "recordings"
 
 
 def _free(word: str, taken: set[str]) -> str:

@@ -54,6 +54,9 @@ def block(value: object, indent: int) -> Iterator[str]:
         if nested and len(line) > _WIDTH:
             yield f"{blanks}{scalar(key)}:"
             yield from block(item, indent + 2)
+        elif isinstance(item, tuple) and len(line) > _WIDTH and dataclasses.is_dataclass(item[0]):
+            yield f"{blanks}{scalar(key)}:"
+            yield from (f"{blanks}  - {flow(one)}" for one in item)
         elif isinstance(item, tuple) and len(line) > _WIDTH:
             text = textwrap.wrap(flow(item), _WIDTH - indent - 2, break_long_words=False, break_on_hyphens=False)
             yield f"{blanks}{scalar(key)}:"

@@ -150,6 +150,8 @@ def _rosbag1(path: Path, total: Summary) -> str:
             return f"its index is damaged: {error}"
     for one in connections:
         total.kinds[one.topic] = type_name(one.kind)
+    if len({one.topic for one in connections}) == 1:  # chunks are counted, their topics are not
+        total.messages[connections[0].topic] += sum(info.count for info in infos.values())
     if infos:
         total.seconds += (max(i.end_ns for i in infos.values()) - min(i.start_ns for i in infos.values())) / 1e9
     return ""

@@ -122,8 +122,8 @@ METADATA: tuple[Code, ...] = (
     Code(
         "DATA-219",
         "warning",
-        ("integrity.lost_messages", "integrity.lost_s"),
-        "fewer messages or seconds than are declared",
+        ("integrity.lost_messages", "integrity.lost_s", "metadata.message_count"),
+        "more or fewer messages or seconds than are declared; what is there counts",
         "copy the bag again",
     ),
 )

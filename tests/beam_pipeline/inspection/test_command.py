@@ -74,7 +74,9 @@ def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
 def test_many_streams_and_instructions_are_told_in_short() -> None:
     streams = tuple(Stream(f"column_{i}", "float32", (None, 3)) for i in range(30))
     instructions = tuple(Instruction(f"do {i}", i) for i in range(9))
-    report = DatasetReport("p", "rlds", streams=streams, instructions=instructions, n_instructions=1200, duration_s=7200)
+    report = DatasetReport(
+        "p", "rlds", streams=streams, instructions=instructions, n_instructions=1200, duration_s=7200
+    )
     told = [value for _, value in facts(report)]
     assert "column_0  float32[?,3]" in told and "and 6 more (--json lists all)" in told
     assert "and 1,195 more" in told and "2.00 h" in told
