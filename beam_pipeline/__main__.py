@@ -15,6 +15,7 @@ COMMANDS = {
     "evidence": "the first half: measure all sources, or one, and store what decides about them",
     "decide": "the second half: decide by stored evidence, with other thresholds or verdicts, and publish",
     "why": "why an episode was kept, rejected, dropped, quarantined or cut, with its streams plotted",
+    "inspect": "what recordings are, and where their metadata and files disagree",
 }
 """Each is a module of `beam_pipeline.commands`, imported where it is asked for."""
 

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,10 @@ STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest
 SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
 VERDICTS = "verdicts.csv"
 """People's verdicts, which may lie in the folder before and after any run; no run writes or removes it."""
+CONFIG = "config.yaml"
+"""The configuration that a run without one has guessed; it may be there before anything else is."""
 _RUN = "run.json"
-_BEFORE = {STAGING, LOCK, STORE, VERDICTS}
+_BEFORE = {STAGING, LOCK, STORE, VERDICTS, CONFIG}
 """What may lie in a folder in which nothing was published yet."""
 _OURS = {
     *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
@@ -144,14 +146,42 @@ def _check_owner(folder: Path, wanted: str | None) -> Manifest | None:
             f"{folder} holds a run of configuration {owner}, this one is {wanted}; "
             "use another --output, or remove the folder"
         )
-    ours = _OURS if owner is not None else _BEFORE
+    _refuse_foreign(folder, _OURS if owner is not None else _BEFORE)
+    return previous
+
+
+def _refuse_foreign(folder: Path, ours: Set[str]) -> None:
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in ours)
     if foreign:
         raise OutputError(
             f"{folder} holds {len(foreign)} entries that no run wrote there, such as {foreign[0]!r}; "
             "use an empty folder as --output, or remove them"
         )
-    return previous
+
+
+def keep_config(output: str | Path, text: str) -> Path:
+    """Write a guessed configuration into an output folder, unless it is there; its path.
+
+    Raises OutputError where the folder holds another configuration, or files that are not ours.
+    """
+    folder = Path(output)
+    path = folder / CONFIG
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(folder, _OURS)
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                raise OutputError(
+                    f"{path} is not what is guessed of PATH now; use --config {path} to run it as it is, "
+                    "or another --output"
+                )
+        else:
+            path.write_text(text, encoding="utf-8")
+    except FileExistsError as error:
+        raise OutputError(f"{folder} is a file; --output names a folder") from error
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be used: {error.strerror}; use another --output") from error
+    return path
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
@@ -73,18 +74,20 @@ def tree_pss_mb(root: int) -> float:
     return total
 
 
-def watched(command: Sequence[str]) -> tuple[float, float]:
-    """(peak PSS in MB, wall seconds) of one command with all its children.
+def watched(
+    command: Sequence[str], output: int | IO[bytes] = subprocess.DEVNULL, status: int = 0
+) -> tuple[float, float]:
+    """(peak PSS in MB, wall seconds) of one command with all its children; its standard output goes to `output`.
 
-    Raises RuntimeError where it does not end with 0.
+    Raises RuntimeError where it does not end with `status`.
     """
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=output)
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, tree_pss_mb(process.pid))
         time.sleep(0.05)
-    if process.returncode != 0:
+    if process.returncode != status:
         raise RuntimeError(f"the job ended with {process.returncode}: {' '.join(command)}")
     return peak, time.monotonic() - started
 

@@ -1,6 +1,6 @@
 """Each reader against the bare library of its format, on generated data, one core, in turns.
 
-    python -m benchmarks.readers [--megabytes 1000] [--formats rlds lerobot hdf5 video] [--repeats 3]
+    python -m benchmarks.readers [--megabytes 1000] [--formats rlds lerobot hdf5 mcap rosbag1 video] [--repeats 3]
                                  [--tensorflow PYTHON] [--json FILE] [--check]
 
 Both sides run on the same single core with one thread each, from a warm page cache, A B A B in one run after a pass of
@@ -14,6 +14,11 @@ the machine does not tell. Our side is the whole way from a path to Recordings, 
   holds for both rows.
 - LeRobot: bare is `pyarrow.parquet.read_table` of every file.
 - HDF5: bare is `[()]` of every dataset by name; ours hashes images instead of keeping them.
+- MCAP: the rival decodes messages and makes nothing of them, by the cheapest of its documented usages; ours makes Arrow
+  streams, checks CRCs, joins topics. Each generated file is a pair of passes; with ROBOT_DATA set, PrismaX's recording
+  is read too, twenty times a pass.
+- ROS 1 bags: rosbags decodes every message and makes nothing of it, by the cheaper of its two documented readers; files
+  and passes as for MCAP, and the bag of the KUKA arm.
 - Video: both decode every frame. Bare takes the mean of `frame.to_ndarray(format="gray")`; ours takes mean, deviation,
   clipping and motion, in a child process. Two cheaper loops are printed beside it.
 """
@@ -29,7 +34,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks import corpora, reader_arms
+from benchmarks import corpora, mcap_arms, mcap_corpus, reader_arms, rosbag_arms, rosbag_corpus
 from benchmarks.corpora import Corpus
 from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
 from benchmarks.reader_arms import Arm, Cost
@@ -37,7 +42,10 @@ from transforms.media import MediaDecoder
 
 ENVIRONMENT = Path(".venv-tensorflow/bin/python")
 CAMERAS = ("image_0", "image_1")
-BARS = {"rlds": 1.0, "lerobot": 0.5, "hdf5": 0.9, "video": 0.95}
+PRISMAX = Path("mcap_prismax/100.mcap")
+KUKA = Path("ros1/kuka_honeypot_test.bag")
+PASSES = 20
+BARS = {"rlds": 1.0, "lerobot": 0.5, "hdf5": 0.9, "mcap": 5.0, "rosbag1": 3.0, "video": 0.95}
 Pairs = list[tuple[Cost, Cost]]
 
 
@@ -123,6 +131,51 @@ def hdf5_rows(folder: Path, megabytes: float, repeats: int) -> list[Row]:
     return rows
 
 
+def mcap_rows(folder: Path, megabytes: float, repeats: int) -> list[Row]:
+    """JointStates of four topics, generated, file by file in turns; then the recording of PrismaX where it is there."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        corpus = mcap_corpus.write_mcap(Path(place) / "mcap", megabytes)
+        way = mcap_arms.fastest_way(corpus.files[0])
+        pairs = [(mcap_arms.mcap_arm(path)(), mcap_arms.support_arm(path, way)()) for path in corpus.files]
+        rows = _messages_compared("mcap", corpus, pairs, f"mcap-ros2-support {way}", 1 / len(corpus.files))
+    recorded = Path(os.environ.get("ROBOT_DATA", "")) / PRISMAX
+    if not os.environ.get("ROBOT_DATA") or not recorded.is_file():
+        return [*rows, Row("mcap prismax: ratio", None, "x", "skipped: ROBOT_DATA names no folder that holds it")]
+    way = mcap_arms.fastest_way(recorded)
+    ours, rival = (mcap_arms.mcap_arm(recorded, PASSES), mcap_arms.support_arm(recorded, way, PASSES))
+    one = Corpus(recorded.parent, (recorded,), 1, 7483)
+    pairs = in_turns(ours, rival, repeats)
+    return rows + _messages_compared("mcap prismax", one, pairs, f"mcap-ros2-support {way}", PASSES)
+
+
+def rosbag_rows(folder: Path, megabytes: float, repeats: int) -> list[Row]:
+    """JointStates of four topics, generated, file by file in turns; then the recording of the KUKA arm."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        corpus = rosbag_corpus.write_rosbags(Path(place) / "bags", megabytes)
+        way = rosbag_arms.fastest_way(corpus.files[0])
+        pairs = [(rosbag_arms.rosbag_arm(path)(), rosbag_arms.rosbags_arm(path, way)()) for path in corpus.files]
+        rows = _messages_compared("rosbag1", corpus, pairs, f"rosbags {way}", 1 / len(corpus.files))
+    recorded = Path(os.environ.get("ROBOT_DATA", "")) / KUKA
+    if not os.environ.get("ROBOT_DATA") or not recorded.is_file():
+        return [*rows, Row("rosbag1 kuka: ratio", None, "x", "skipped: ROBOT_DATA names no folder that holds it")]
+    way = rosbag_arms.fastest_way(recorded)
+    ours, rival = rosbag_arms.rosbag_arm(recorded, PASSES), rosbag_arms.rosbags_arm(recorded, way, PASSES)
+    one = Corpus(recorded.parent, (recorded,), 1, 4101)
+    return rows + _messages_compared("rosbag1 kuka", one, in_turns(ours, rival, repeats), f"rosbags {way}", PASSES)
+
+
+def _messages_compared(name: str, corpus: Corpus, pairs: Pairs, way: str, share: float) -> list[Row]:
+    """`share` of the corpus is one pass of a pair."""
+    check_same(name, pairs)
+    rows = compare(name, corpus, pairs, way, corpus.megabytes * share)
+    for what, cpu_s in (
+        ("ours", _median(pairs, lambda a, _: a.cpu_s)),
+        ("rival", _median(pairs, lambda _, b: b.cpu_s)),
+    ):
+        rows.append(Row(f"{name}: {what}", pairs[0][0].units / cpu_s, "messages/s", f"{pairs[0][0].units} a pass"))
+    return rows
+
+
 def video_rows(folder: Path, megabytes: float) -> list[Row]:
     """File by file in turns: each video is a pass, and every video is read once by each side."""
     with tempfile.TemporaryDirectory(dir=folder) as place, MediaDecoder() as decoder:
@@ -157,6 +210,10 @@ def measure(formats: Sequence[str], megabytes: float, repeats: int, interpreter:
             rows += lerobot_rows(folder, megabytes, repeats)
         if "hdf5" in formats:
             rows += hdf5_rows(folder, megabytes, repeats)
+        if "mcap" in formats:
+            rows += mcap_rows(folder, megabytes, repeats)
+        if "rosbag1" in formats:
+            rows += rosbag_rows(folder, megabytes, repeats)
         if "video" in formats:
             rows += video_rows(folder, megabytes)
     bars = [
@@ -165,7 +222,9 @@ def measure(formats: Sequence[str], megabytes: float, repeats: int, interpreter:
         for row in rows
         if row.name.startswith(name) and row.name.endswith(": ratio")
     ]
-    versions = package_versions("numpy", "pyarrow", "h5py", "av", "google-crc32c", "xxhash")
+    versions = package_versions(
+        "numpy", "pyarrow", "h5py", "av", "google-crc32c", "xxhash", "mcap", "mcap-ros2-support", "rosbags"
+    )
     return Report("Readers against bare libraries, one core, one thread", rows, bars, versions)
 
 

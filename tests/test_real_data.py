@@ -1,6 +1,6 @@
 """The published recordings of examples/real_data.yaml, curated once: every known defect, values against raw files.
 
-The raw files are read with h5py, protobuf, pyarrow, PyAV and the URDF as XML; no code of the project reads them here.
+The raw files are read with h5py, protobuf, pyarrow, PyAV, rosbags and XML; no code of the project reads them here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from rosbags.rosbag1 import Reader
+from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
 
 from tests.factories import EXAMPLE
@@ -65,6 +67,7 @@ def test_every_input_has_one_outcome(db: duckdb.DuckDBPyConnection) -> None:
         ("gr00t", "kept", "", 3),
         ("gr00t", "quarantined", "declared_absent", 2),
         ("isaac", "kept", "", 20),
+        ("kuka", "kept", "", 1),
         ("so101", "kept", "", 4),
     ]
     present = "select string_agg(episode_id, ' ' order by episode_id) from ledger where source = ? and outcome = 'kept'"
@@ -79,9 +82,10 @@ def test_transitions_are_one_fewer_than_the_steps_of_each_episode(db: duckdb.Duc
         ("g1", 736, 734),
         ("gr00t", 1356, 1353),
         ("isaac", 2163 + 2328, 2163 + 2328 - 20),
+        ("kuka", 4101, 4100),
         ("so101", 1492, 1488),
     ]
-    assert db.execute("select count(*) from transitions").fetchone() == (225 + 734 + 1353 + 4471 + 1488,)
+    assert db.execute("select count(*) from transitions").fetchone() == (225 + 734 + 1353 + 4471 + 4100 + 1488,)
 
 
 def test_nothing_names_the_machine(db: duckdb.DuckDBPyConnection, curated_recordings: Path, robot_data: Path) -> None:
@@ -97,6 +101,7 @@ def test_nothing_names_the_machine(db: duckdb.DuckDBPyConnection, curated_record
 BRIDGE = tuple(f"bridge/train/{i:06d}" for i in range(25))
 GR00T = tuple(f"gr00t/train/{i:06d}" for i in range(3))
 TELEOPERATED = tuple(f"isaac/dataset/{i:06d}" for i in (0, 1, 2, 6, 8, 9, 12, 13, 14, 16))
+KUKA = ("kuka/kuka_honeypot_test",)
 SO101 = tuple(f"so101/train/{i:06d}" for i in range(4))
 DEFECTS: list[tuple[str, tuple[str, ...], list[float], str, str]] = [
     ("integrity.camera_absent", GR00T, [1.0], "cameras", "egoview: videos/chunk-000/observation.images.egoview/"),
@@ -109,6 +114,7 @@ DEFECTS: list[tuple[str, tuple[str, ...], list[float], str, str]] = [
     ("metadata.total", TELEOPERATED, [1738.0], "steps", "3901 samples, those of the 10 demos sum to 2163"),
     ("metadata.total_chunks", GR00T, [0.0], "chunks", "declared 0; the listed episodes lie in 1"),
     ("metadata.total_videos", GR00T, [2.0], "videos", "declared 2; 5 episodes x 2 cameras make 10"),
+    ("timestamps.log_delay_ms", KUKA, [-4.862858], "ms", "/joint_states: logged -4.86286 to -2.26664 ms after the"),
     ("timestamps.start_offset", GR00T, [0.049999952], "s", "the first step is not at 0"),
 ]
 
@@ -141,6 +147,9 @@ NOT_RUN = [
     ("gr00t", "quality.sparc", "no joints or end-effector pose with declared units"),
     ("g1", "conventions.state", "[14:26] of the 26 elements"),
     ("g1", "conventions.gripper", "gripper is not declared"),
+    ("kuka", "physics.position_excess", "no `urdf` is declared"),
+    ("kuka", "quality.action_state_residual", "declared as unknown, not absolute_joint"),
+    ("kuka", "grounding.verb_consistency", "no instruction"),
     ("so101", "physics.position_excess", "the joints' unit is unknown"),
     ("so101", "physics.velocity_ratio", "the joints' unit is unknown"),
     ("so101", "conventions.end_effector_pose", "not declared: end_effector"),
@@ -432,3 +441,54 @@ def test_so101_values_and_stillness(db: duckdb.DuckDBPyConnection, robot_data: P
     assert measured(db, "quality.idle_fraction", "so101") == pytest.approx(shares, rel=1e-6)
     assert (still, steps) == (549, 1488) and round(still / steps, 2) == 0.37
     assert set(measured(db, "grounding.verb_consistency", "so101").values()) == {1.0}
+
+
+# ---- KUKA: rosbags
+
+
+@pytest.fixture(scope="session")
+def joint_states(robot_data: Path) -> dict[str, NDArray[Any]]:
+    store = get_typestore(Stores.ROS1_NOETIC)
+    columns: dict[str, list[Any]] = {name: [] for name in ("stamp", "log", "position", "velocity", "effort")}
+    with Reader(robot_data / "ros1/kuka_honeypot_test.bag") as reader:
+        for connection, log_ns, raw in reader.messages():
+            message = store.deserialize_ros1(raw, connection.msgtype)
+            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            values = (stamp, log_ns, message.position, message.velocity, message.effort)
+            for name, value in zip(columns, values, strict=True):
+                columns[name].append(value)
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def test_kuka_values(db: duckdb.DuckDBPyConnection, joint_states: dict[str, NDArray[Any]]) -> None:
+    (episode,) = KUKA
+    position = joint_states["position"]
+    assert position.shape == (4101, 7)
+    np.testing.assert_array_equal(matrix(db, episode, "observation.state"), position[:-1])
+    np.testing.assert_array_equal(matrix(db, episode, "next.observation.state"), position[1:])
+    np.testing.assert_array_equal(matrix(db, episode, "observation.joint_position"), position[:-1])
+    np.testing.assert_array_equal(matrix(db, episode, "observation.velocity"), joint_states["velocity"][:-1])
+    np.testing.assert_array_equal(matrix(db, episode, "observation.effort"), joint_states["effort"][:-1])
+    assert column(db, episode, "timestamp_ns") == joint_states["stamp"][:-1].tolist()
+    late_ms = (joint_states["log"] - joint_states["stamp"]) / 1e6
+    assert late_ms.max() < 0, "the bag's clock runs behind the robot's: every message is logged before its stamp"
+    assert measured(db, "timestamps.log_delay_ms", "kuka")[episode] == pytest.approx(late_ms.min())
+
+
+def test_kuka_moves_between_two_long_rests(
+    db: duckdb.DuckDBPyConnection, joint_states: dict[str, NDArray[Any]]
+) -> None:
+    (episode,) = KUKA
+    position, seconds = joint_states["position"], (joint_states["stamp"] - joint_states["stamp"][0]) / 1e9
+    speed = np.abs(np.diff(position, axis=0)).max(axis=1) / np.diff(seconds)
+    assert np.ptp(position, axis=0).min() > 0.48 and speed.max() > 1.7, "every joint moves, in rad and rad/s"
+    moving = np.flatnonzero(speed > 0.01)
+    assert seconds[moving[0]] == pytest.approx(7.22) and seconds[moving[-1]] == pytest.approx(31.84)
+    assert np.ptp(position[: moving[0] - 30], axis=0).max() < 1e-2 > np.ptp(position[moving[-1] + 30 :], axis=0).max()
+    assert measured(db, "quality.idle_fraction", "kuka")[episode] == pytest.approx((speed <= 0.01).mean(), abs=0.02)
+    assert measured(db, "quality.longest_pause_s", "kuka")[episode] == pytest.approx(8.11, abs=0.01)
+    derived, logged = np.diff(position, axis=0) / np.diff(seconds)[:, None], joint_states["velocity"]
+    middle = (logged[1:] + logged[:-1]) / 2
+    scale = (derived * middle).sum() / (middle**2).sum()
+    assert scale == pytest.approx(1, abs=1e-6), "the logged velocity is that of the positions: rad and seconds agree"
+    assert measured(db, "conventions.velocity_scale", "kuka")[episode] == pytest.approx(scale, abs=1e-3)

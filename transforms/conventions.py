@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
@@ -107,17 +108,55 @@ class Embodiment:
 
 
 @dataclass(frozen=True)
+class TopicField:
+    """One field of a topic's messages, such as `position` of a JointState; only `joints`, in that order, if given."""
+
+    topic: str
+    field: str
+    joints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Which ROS topics become what. `columns`: the fields that, side by side, make a step column.
+
+    Columns of the same topics are one stream, named by its first column, with the stamps of its first topic. `cameras`
+    and `camera_info` name topics, or a video beside the bag by its file name; `instruction` names String topics or
+    `metadata.NAME.KEY`. `clock` is the stream whose stamps the steps take; alignment chooses where it is empty.
+    """
+
+    columns: Mapping[str, tuple[TopicField, ...]] = field(default_factory=dict)
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    camera_info: Mapping[str, str] = field(default_factory=dict)
+    instruction: tuple[str, ...] = ()
+    clock: str = ""
+
+    def __post_init__(self) -> None:
+        if empty := sorted(name for name, parts in self.columns.items() if not parts):
+            raise ValueError(f"column {empty[0]!r} of `topics` names no field; give it a topic and a field")
+        if self.clock and self.clock not in (*self.columns, *(f"video.{camera}" for camera in self.cameras)):
+            known = ", ".join((*self.columns, *(f"video.{camera}" for camera in self.cameras))) or "none"
+            raise ValueError(f"clock {self.clock!r} of `topics` is no column or video.CAMERA of it; known: {known}")
+
+
+@dataclass(frozen=True)
 class Source:
-    """One `sources:` entry. `path` is a file, a folder or a glob; `time_unit` is for sidecars' time column."""
+    """One `sources:` entry. `path` is a file, a folder or a glob; `time_unit` is for sidecars' time column.
+
+    `topics` is for bags of ROS messages; without it, it is guessed.
+    """
 
     name: str
     path: str
-    format: Literal["auto", "rlds", "isaac_hdf5", "lerobot", "video"] = "auto"
+    format: Literal["auto", "rlds", "isaac_hdf5", "aloha_hdf5", "lerobot", "mcap", "rosbag1", "rosbag2", "video"] = (
+        "auto"
+    )
     splits: tuple[str, ...] = ()
     embodiment: str = ""
     required: tuple[str, ...] = ()
     time_column: str = "timestamp"
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    topics: Topics | None = None
 
     def __post_init__(self) -> None:
         if not self.name or any(c in self.name for c in "/\\=\0") or self.name.startswith("."):

@@ -115,6 +115,7 @@ class Recording:
 
     `explicit` says that the format itself marks this recording as one episode. `attributes` are the format's
     own metadata, each value as JSON. `conventions` names what the embodiment declared, `unknown` elsewhere.
+    `reference` is the stream whose clock the steps take where the configuration names none.
     """
 
     recording_id: str
@@ -131,6 +132,7 @@ class Recording:
     explicit: bool = True
     success: bool | None = None
     findings: tuple[Finding, ...] = ()
+    reference: str = ""
 
 
 @dataclass(frozen=True)

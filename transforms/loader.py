@@ -19,18 +19,35 @@ from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import expand, id_prefix, split_pattern
-from transforms.sources import isaac_hdf5, lerobot, rlds, video
+from transforms.sources import aloha_hdf5, isaac_hdf5, lerobot, mcap, rlds, rosbag1, rosbag2, video
+from transforms.sources.mcap_records import MAGIC as MCAP_MAGIC
+from transforms.sources.ros_recording import is_beside_bag
+from transforms.sources.rosbag1_records import MAGIC as ROSBAG_MAGIC
 from transforms.stage import EpisodeStage, Unreadable, contained
 
 if TYPE_CHECKING:
     from transforms.ray_source import Dataset
 
-__all__ = ["FORMATS", "MultimodalLoader", "PlanRecordings", "ReadRecording", "detect", "expand", "plan", "read_images"]
+__all__ = [
+    "FORMATS",
+    "MultimodalLoader",
+    "PlanRecordings",
+    "ReadRecording",
+    "detect",
+    "expand",
+    "found_in",
+    "plan",
+    "read_images",
+]
 
 FORMATS: Mapping[str, ModuleType] = {
     "rlds": rlds,
     "lerobot": lerobot,
+    "aloha_hdf5": aloha_hdf5,  # before isaac_hdf5, which also takes HDF5 that is too damaged to look into
     "isaac_hdf5": isaac_hdf5,
+    "mcap": mcap,
+    "rosbag1": rosbag1,
+    "rosbag2": rosbag2,
     "video": video,
 }
 _WHOLE_FOLDERS = ("rlds", "lerobot")
@@ -55,6 +72,8 @@ def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem 
         yield path, source.format
         return
     found = _detected(path)
+    if found == "video" and str(path) != source.path and is_beside_bag(path):
+        return
     if found is not None or not path.is_dir():
         yield path, found
     if isinstance(found, Problem) or found in _WHOLE_FOLDERS or not path.is_dir():
@@ -65,10 +84,28 @@ def _datasets(source: Source, path: Path) -> Iterator[tuple[Path, str | Problem 
     for entry, name in known:
         if name not in _WHOLE_FOLDERS and entry.is_dir():
             yield from _datasets(source, entry)
-        elif found is not None and (name is None or name == found):
+        elif (found is not None and (name is None or name == found)) or (name == "video" and is_beside_bag(entry)):
             continue  # planned with the folder, or beside its recordings
         elif name is not None or entry.stem.split(".")[0] not in stems:
             yield entry, name
+
+
+def found_in(source: Source) -> Iterator[tuple[Path, str | Problem | None]]:
+    """Each data set, file or unknown entry of a source once, with its format, or why that cannot be told.
+
+    A pattern such as `**` matches a folder and what lies in it: below a data set's folder, nothing is another one.
+    """
+    whole: set[Path] = set()
+    for path in expand(source):
+        for dataset, name in () if whole & set(path.parents) else _datasets(source, path):
+            if source.format == "auto" and is_whole_folder(dataset, name):
+                whole.add(dataset)
+            yield dataset, name
+
+
+def is_whole_folder(path: Path, name: str | Problem | None) -> bool:
+    """Whether a path of a format is one data set by itself, with nothing of another kind in it."""
+    return name in _WHOLE_FOLDERS and path.is_dir()
 
 
 def plan(source: Source, fail_fast: bool = False) -> Iterator[RecordingRef]:
@@ -79,19 +116,15 @@ def plan(source: Source, fail_fast: bool = False) -> Iterator[RecordingRef]:
     """
     seen: set[str] = set()
     met: set[int] = set()
-    whole: set[Path] = set()
-    for path in expand(source):
-        for dataset, name in () if whole & set(path.parents) else _datasets(source, path):
-            if source.format == "auto" and name in _WHOLE_FOLDERS and dataset.is_dir():
-                whole.add(dataset)
-            for found in _plan_dataset(source, dataset, name, fail_fast):
-                ref = _named_in_text(found)
-                itself = xxhash.xxh3_64_intdigest("\0".join((ref.recording_id, ref.uri, ref.place)).encode())
-                if itself in met:
-                    continue
-                yield _disambiguate(ref, source) if ref.recording_id in seen else ref
-                seen.add(ref.recording_id)
-                met.add(itself)
+    for dataset, name in found_in(source):
+        for found in _plan_dataset(source, dataset, name, fail_fast):
+            ref = _named_in_text(found)
+            itself = xxhash.xxh3_64_intdigest("\0".join((ref.recording_id, ref.uri, ref.place)).encode())
+            if itself in met:
+                continue
+            yield _disambiguate(ref, source) if ref.recording_id in seen else ref
+            seen.add(ref.recording_id)
+            met.add(itself)
 
 
 def _named_in_text(ref: RecordingRef) -> RecordingRef:
@@ -141,8 +174,14 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """Encoded images (JPEG or PNG) of a camera that lives inside a container file, in the order of `indices`."""
     with Path(ref.uri).open("rb") as file:
         magic = file.read(4)
-    reader = isaac_hdf5 if magic == b"\x89HDF" else lerobot if magic == b"PAR1" else rlds
-    images: list[bytes] = reader.read_images(ref, indices)
+    readers: Mapping[bytes, ModuleType] = {
+        b"\x89HDF": isaac_hdf5,
+        b"PAR1": lerobot,
+        MCAP_MAGIC[:4]: mcap,
+        ROSBAG_MAGIC[:4]: rosbag1,
+        b"SQLi": rosbag2,
+    }
+    images: list[bytes] = readers.get(magic, rlds).read_images(ref, indices)
     return images
 
 

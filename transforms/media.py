@@ -21,6 +21,7 @@ __all__ = [
     "FrameStats",
     "MediaDecoder",
     "MediaParams",
+    "VideoHeader",
     "VideoInfo",
     "limit_shared_decoder",
     "shared_decoder",
@@ -38,6 +39,18 @@ class VideoInfo:
     n_keyframes: int
     duration_ns: int
     n_declared: int = 0
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a video's header says: 0 where it says nothing. `rate_hz` is the mean over the file."""
+
+    codec: str
+    width: int
+    height: int
+    n_declared: int
+    duration_ns: int
+    rate_hz: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,11 @@ class MediaDecoder:
             duration_ns=reply.duration_ns,
             n_declared=reply.n_declared,
         )
+
+    def header(self, uri: str) -> VideoHeader:
+        """Codec, size, frames, duration and rate as the file's header states them; no packet is read."""
+        reply, _ = self._one(Request("header", uri), (), uri)
+        return VideoHeader(reply.codec, reply.width, reply.height, reply.n_declared, reply.duration_ns, reply.rate_hz)
 
     def video_stats(self, ref: VideoRef) -> FrameStats:
         """Measure the frames with `start_ns <= pts <= end_ns`, decoding from the keyframe before."""

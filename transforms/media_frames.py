@@ -144,6 +144,39 @@ def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIn
         )
 
 
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a file's header says of its first video stream; 0 where it says nothing."""
+
+    codec: str
+    width: int
+    height: int
+    n_declared: int
+    duration_ns: int
+    rate_hz: float
+
+
+def video_header(uri: str, how: Decoding) -> VideoHeader:
+    """The header alone, no packet read. Raises MediaError, `truncated` where an mp4 is shorter than its boxes say."""
+    with _open(uri) as container:
+        stream = _video_stream(container, uri, how)
+        reach = mp4_reach(Path(uri)) if "mp4" in container.format.name else None
+        if reach is not None:
+            size = Path(uri).stat().st_size
+            detail = f"{uri} is cut off: its boxes need at least {reach} bytes, the file has {size}; copy it again"
+            raise MediaError("truncated", detail)
+        name = stream.codec_context.name
+        duration = container.duration * 1000 if container.duration else 0
+        return VideoHeader(
+            codec=CODECS.get(name, name),
+            width=stream.width,
+            height=stream.height,
+            n_declared=stream.frames,
+            duration_ns=to_ns(stream.duration, stream) if stream.duration else duration,
+            rate_hz=float(stream.average_rate or 0),
+        )
+
+
 def window(uri: str, start_ns: int, end_ns: int, how: Decoding) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames with `start_ns <= pts <= end_ns` in order of presentation, decoded from the keyframe before.
 

@@ -15,7 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.media_frames import Decoding, MediaError, image_frames, packet_index, pixels, window
+from transforms.media_frames import (
+    Decoding,
+    MediaError,
+    image_frames,
+    packet_index,
+    pixels,
+    video_header,
+    window,
+)
 from transforms.media_light import Measures
 
 CHUNK_BYTES = 1 << 24
@@ -35,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Request(msgspec.Struct, frozen=True):
     """One piece of work; images follow the head as raw bytes of the given `sizes`."""
 
-    work: Literal["probe", "stats", "frames"]
+    work: Literal["header", "probe", "stats", "frames"]
     uri: str = ""
     start_ns: int = 0
     end_ns: int = 0
@@ -63,6 +71,7 @@ class Reply(msgspec.Struct, frozen=True):
     n_keyframes: int = 0
     duration_ns: int = 0
     n_declared: int = 0
+    rate_hz: float = 0.0
     rule: str = ""
     detail: str = ""
 
@@ -145,6 +154,19 @@ def _answer(request: Request, images: list[bytes], how: Decoding, channel: _Chan
             index.n_declared,
         )
         channel.send(reply, [index.pts_ns.tobytes()])
+    elif request.work == "header":
+        read = video_header(request.uri, how)
+        channel.send(
+            Reply(
+                "done",
+                codec=read.codec,
+                width=read.width,
+                height=read.height,
+                duration_ns=read.duration_ns,
+                n_declared=read.n_declared,
+                rate_hz=read.rate_hz,
+            )
+        )
     elif request.work == "frames":
         _send_chunks(_frames(request, images, how), request, channel)
     else:

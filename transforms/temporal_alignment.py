@@ -97,24 +97,35 @@ def _with_cameras(
             name = f"{IMAGES}{camera}{INDEX_SUFFIX}"
             if name in steps.schema.names:
                 continue
-            rows = _images_of_rows(ref, source, wanted)
-            values: NDArray[np.int64] = np.maximum(rows, 0)
+            if stream is None:
+                rows = _images_of_rows(ref, source, wanted)
+                values: NDArray[np.int64] = np.maximum(rows, 0)
+            else:
+                rows, values, noted = _frames(camera, stream, "index", wanted)
+                found += noted
         else:
             name = f"{IMAGES}{camera}{PTS_SUFFIX}"
             rows = np.full(steps.num_rows, -1, np.int64)
             values = rows
             if stream is not None and stream.num_rows:
-                frames = _clock(stream)
-                rows = frames_of_rows(wanted, frames, wanted.times)
-                pts = stream.column("pts_ns").to_numpy(zero_copy_only=False)
-                values = pts[np.maximum(rows, 0)]
-                found += rate_findings(STAGE, VIDEO_STREAM + camera, frames.times, frames.usable, steps=False)
+                rows, values, noted = _frames(camera, stream, "pts_ns", wanted)
+                found += noted
         steps = with_column(steps, name, pa.array(values, pa.int64(), mask=rows < 0))
         lost = np.flatnonzero(rows < 0)
         share = rounded(len(lost) / max(1, steps.num_rows))
         at = first_run(lost) if len(lost) else None
         found.append(Finding(STAGE, "alignment.steps_without_frame", share, "fraction", None, at, f"camera {camera}"))
     return steps, found
+
+
+def _frames(
+    camera: str, stream: pa.RecordBatch, column: str, wanted: _Clock
+) -> tuple[Rows, NDArray[np.int64], tuple[Finding, ...]]:
+    """Row of a camera's stream for each step, -1 where there is none; what its column says there; its clock's rate."""
+    frames = _clock(stream)
+    rows = frames_of_rows(wanted, frames, wanted.times)
+    values = stream.column(column).to_numpy(zero_copy_only=False)[np.maximum(rows, 0)]
+    return rows, values, rate_findings(STAGE, VIDEO_STREAM + camera, frames.times, frames.usable, steps=False)
 
 
 def _images_of_rows(ref: ImageRef, source: _Clock, wanted: _Clock) -> Rows:
@@ -238,7 +249,8 @@ def align(recording: Recording, params: TemporalAlignmentParams) -> Recording:
         used = {STEPS: clocks[STEPS]} if one_clock else clocks
         reference = None
         if params.rate_hz is None or not any(clock.usable for clock in used.values()):
-            reference = choose_reference({name: recording.streams[name] for name in used}, params.reference)
+            wish = params.reference or recording.reference or None
+            reference = choose_reference({name: recording.streams[name] for name in used}, wish)
         steps, more = _aligned(recording, params, used, reference)
         source = clocks.get(STEPS, _clock(steps))
         if one_clock:

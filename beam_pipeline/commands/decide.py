@@ -6,11 +6,10 @@ failed and nothing was published.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from beam_pipeline.commands.command import BAD_USAGE, UsageError, error_console, output_console
-from beam_pipeline.commands.curate import finish, prepare
+from beam_pipeline.commands.job import config_of, finish, parse, prepare
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.typed_yaml import ConfigError
 
@@ -29,9 +28,9 @@ USAGE = (
 def run(arguments: Sequence[str]) -> int:
     """Decide and publish; returns the exit status."""
     console, errors = output_console(), error_console()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        pipeline, options, runner = prepare(arguments, console, _OWN_FLAGS, USAGE, sources_present=False)
+        options = parse(arguments, _OWN_FLAGS)
+        pipeline, runner = prepare(options, config_of(options, USAGE), console, sources_present=False)
         own = options.view_as(CurationOptions)
         for name in ("source", "fail_fast"):
             if getattr(own, name):

@@ -5,11 +5,10 @@ Exit status: 0 done, 1 the run failed (with its traceback), 2 bad configuration 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from beam_pipeline.commands.command import BAD_USAGE, DONE, FAILED, UsageError, error_console, output_console
-from beam_pipeline.commands.curate import prepare
+from beam_pipeline.commands.job import config_of, parse, prepare
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.pipeline import UnknownSource
 from beam_pipeline.preflight import UnfitRunner
@@ -33,9 +32,9 @@ USAGE = (
 def run(arguments: Sequence[str]) -> int:
     """Measure and store; returns the exit status."""
     console, errors = output_console(), error_console()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        pipeline, options, runner = prepare(arguments, console, _OWN_FLAGS, USAGE)
+        options = parse(arguments, _OWN_FLAGS)
+        pipeline, runner = prepare(options, config_of(options, USAGE), console)
     except (UsageError, ConfigError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE

@@ -27,7 +27,7 @@ from transforms.episode import ImageRef, Recording, VideoRef
 from transforms.loader import read_images
 from transforms.media import VideoInfo
 from transforms.sources.lerobot_meta import Feature
-from transforms.sources.lerobot_videos import declared_findings
+from transforms.sources.lerobot_videos import declared_findings, period_ns
 from transforms.stage import Unreadable
 
 CAMERA = "observation.images.front"
@@ -188,7 +188,9 @@ def test_codec_resolution_and_rate(video: VideoInfo, codec: str, expected: dict[
     declared = msgspec_feature(
         {"dtype": "video", "shape": [48, 64, 3], "video_info": {"video.codec": codec, "video.fps": FPS}}
     )
-    assert {f.check: (f.value, f.detail) for f in declared_findings("c", declared, video)} == expected
+    assert {
+        f.check: (f.value, f.detail) for f in declared_findings("c", declared, video, period_ns(video.pts_ns))
+    } == expected
 
 
 def msgspec_feature(entry: dict[str, object]) -> Feature:

@@ -15,16 +15,16 @@ import h5py
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from transforms.arrays import list_column
 from transforms.conventions import Embodiment, Source
 from transforms.episode import IMAGES, STEPS, TIMESTAMP, Finding, ImageRef, Recording, RecordingRef, Utterance
 from transforms.schema import ACTION, FRAME_INDEX, REWARD
-from transforms.sources import hdf5_file
+from transforms.sources import hdf5_file, robomimic
+from transforms.sources.hdf5_columns import as_json, clock, integer_attribute, texts
+from transforms.sources.hdf5_columns import column as column_of
 from transforms.sources.hdf5_file import Member
-from transforms.sources.isaac_cameras import CameraPlace, encode_images, hash_images, image_kind
-from transforms.sources.isaac_plan import FORMAT, DemoPlace, detect, integer_attribute, plan, text_of
+from transforms.sources.isaac_cameras import CameraPlace, camera_of, encode_images, image_kind
+from transforms.sources.isaac_plan import FORMAT, DemoPlace, detect, plan
 from transforms.stage import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
@@ -65,12 +65,16 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
             members = hdf5_file.members(file[place.group], where)
             count = _count({name: m for name, m in members.items() if not name.startswith(_BESIDE_STEPS)}, where)
             demo = _read_demo(file, place.group, members, count, embodiment, ref)
+            found = (*robomimic.next_findings(members), *robomimic.done_findings(demo.columns))
         except hdf5_file.FAULTS as error:
             detail = f"{where}: cannot be read ({type(error).__name__}: {error}); copy or record the file again"
             raise Unreadable("corrupt", detail) from error
-    rate = embodiment.rate_hz
-    times = pa.nulls(count, pa.int64()) if rate is None else pa.array(_times(count, rate))
-    columns = {TIMESTAMP: times, FRAME_INDEX: pa.array(np.arange(count, dtype=np.int64)), **demo.columns}
+    rate_hz, disagrees = robomimic.rate(demo.attributes, embodiment.rate_hz)
+    columns = {
+        TIMESTAMP: clock(count, rate_hz),
+        FRAME_INDEX: pa.array(np.arange(count, dtype=np.int64)),
+        **demo.columns,
+    }
     present = {*columns, *(IMAGES + camera for camera in demo.cameras)}
     if missing := [name for name in source.required if name not in present]:
         raise Unreadable("required_missing", f"{where} lacks required {missing}; it has {sorted(present)}")
@@ -82,15 +86,11 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         FORMAT,
         {STEPS: pa.RecordBatch.from_arrays(list(columns.values()), list(columns))},
         videos=demo.cameras,
-        utterances=_utterances(demo.attributes),
-        attributes=demo.attributes,
+        utterances=utterances_of(demo.attributes),
+        attributes={**demo.attributes, **robomimic.masks(ref.split, place.masks)},
         success=_success(demo),
-        findings=(*ref.findings, *demo.findings),
+        findings=(*ref.findings, *demo.findings, *found, *disagrees),
     )
-
-
-def _times(count: int, rate_hz: float) -> NDArray[np.int64]:
-    return np.round(np.arange(count) * (1e9 / rate_hz)).astype(np.int64)
 
 
 def _count(steps: Mapping[str, Member], where: str) -> int:
@@ -118,43 +118,39 @@ def _read_demo(
 ) -> _Demo:
     columns: dict[str, pa.Array] = {}
     cameras: dict[str, ImageRef] = {}
-    attributes = {**_texts(file["data"].attrs), **_texts(file[group].attrs)}
+    attributes = {**texts(file["data"].attrs), **texts(file[group].attrs)}
     findings = list(_sample_findings(file[group], count))
     if "actions" not in members:
         findings.append(Finding("load", "metadata.actions", None, detail="no dataset `actions`", status="not_run"))
     late: list[str] = []
     for name, dataset in members.items():
         if not dataset.shape or name.startswith(_BESIDE_STEPS):
-            values = dataset.read()
-            attributes[name.replace("/", ".")] = _json(values[0] if len(values.shape) > 1 else values)
+            stored = dataset.read()
+            attributes[name.replace("/", ".")] = as_json(stored[0] if len(stored.shape) > 1 else stored)
             continue
         kind = image_kind(name, dataset)
         if kind is None:
-            column = _column(dataset, count)
-            if column is not None and name.startswith(_AFTER_STEP):
-                first = members.get(_BESIDE_STEPS + name.removeprefix(_AFTER_STEP))
-                if first is not None and first.shape == (1, *dataset.shape[1:]):
-                    attributes["final_state." + name.removeprefix(_AFTER_STEP).replace("/", ".")] = _json(
-                        column[-1].as_py()
-                    )
-                    column = _column_before_step(first, column)
-                else:
-                    late.append(name)
-            if column is not None:
-                columns[column_name(name)] = column
-            else:
+            values = column_of(dataset, count)
+            if values is None:
                 detail = f"{name} holds {dataset.dtype}, which has no column type; the column is left out"
                 findings.append(Finding("load", "metadata.unsupported", 1.0, "columns", detail=detail))
+                continue
+            if name.startswith(_AFTER_STEP):
+                first = members.get(_BESIDE_STEPS + name.removeprefix(_AFTER_STEP))
+                if first is not None and first.shape == (1, *dataset.shape[1:]):
+                    last = "final_state." + name.removeprefix(_AFTER_STEP).replace("/", ".")
+                    attributes[last] = as_json(values[-1].as_py())
+                    values = _column_before_step(first, values)
+                else:
+                    late.append(name)
+            columns[column_name(name)] = values
         elif not name.startswith("next_obs/"):
             camera = column_name(name).removeprefix("observation.")
-            if kind == "depth" and dataset.dtype.kind == "f" and embodiment.depth_unit == "unknown":
-                detail = f"camera {camera}: depth is stored as {dataset.dtype}; declare `depth_unit: m | mm` to read it"
-                findings.append(Finding("load", "metadata.depth_unit", detail=detail, status="not_run"))
-                continue
-            scale = 1000.0 if embodiment.depth_unit == "m" and dataset.dtype.kind == "f" else 1.0
-            spot = CameraPlace(f"{group}/{name}", kind, scale)
-            encoded = msgspec.json.encode(spot).decode()
-            cameras[camera] = ImageRef(ref.uri, encoded, count, hash_images(dataset), kind == "depth", dataset.nbytes)
+            shown = camera_of(ref.uri, f"{group}/{name}", camera, dataset, kind, embodiment.depth_unit)
+            if isinstance(shown, Finding):
+                findings.append(shown)
+            else:
+                cameras[camera] = shown
     if late:
         detail = f"{', '.join(late[:5])} hold values after each step and have no initial_state; rows stay as stored"
         findings.append(Finding("load", "metadata.initial_state", float(len(late)), "columns", detail=detail))
@@ -163,7 +159,7 @@ def _read_demo(
 
 def _column_before_step(first: Member, after: pa.Array) -> pa.Array:
     """The values at each step, from that of step 0 (1, …) and those after each step (T, …)."""
-    start = _column(first, 1)
+    start = column_of(first, 1)
     if start is None:
         raise Unreadable("shape_changed", f"initial_state holds {first.dtype}, states hold {after.type}; record again")
     return pa.concat_arrays([start.cast(after.type), after.slice(0, len(after) - 1)])
@@ -176,36 +172,7 @@ def _sample_findings(demo: h5py.Group, count: int) -> Iterator[Finding]:
         yield Finding("load", "metadata.num_samples", float(abs(declared - count)), "steps", detail=detail)
 
 
-def _column(dataset: Member, count: int) -> pa.Array | None:
-    """(T,) as scalars, (T, …) as rows of its elements in C order, strings as text; None for other kinds."""
-    values = dataset.read() if dataset.dtype.kind in "biufSO" else None
-    if values is None or (dataset.dtype.kind in "SO" and h5py.check_string_dtype(dataset.dtype) is None):
-        return None
-    if dataset.dtype.kind in "SO":
-        return pa.array(list(map(text_of, values.tolist()))) if values.ndim == 1 else None
-    return pa.array(values) if values.ndim == 1 else list_column(values.reshape(count, -1))
-
-
-def _texts(attributes: h5py.AttributeManager) -> dict[str, str]:
-    return {name: _json(value) for name, value in sorted(attributes.items())}
-
-
-def _json(value: object) -> str:
-    """A value as JSON; text that already is a JSON object or list stays as it is."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            msgspec.json.decode(value)
-            return value
-        except msgspec.DecodeError:
-            pass
-    return msgspec.json.encode(value, enc_hook=str).decode()
-
-
-def _utterances(attributes: Mapping[str, str]) -> tuple[Utterance, ...]:
+def utterances_of(attributes: Mapping[str, str]) -> tuple[Utterance, ...]:
     """Where tools of this family keep the instruction: an attribute, robocasa's `ep_meta`, LIBERO's `problem_info`."""
     for name, key in (("language_instruction", ""), ("ep_meta", "lang"), ("problem_info", "language_instruction")):
         value = msgspec.json.decode(attributes.get(name, "null"))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import h5py
 import msgspec
-import numpy as np
 
 from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources import hdf5_file
+from transforms.sources.hdf5_columns import integer_attribute, text_of
 from transforms.stage import Unreadable
 
 FORMAT = "isaac_hdf5"
@@ -24,9 +24,10 @@ _EXTENSIONS = (".hdf5", ".h5")
 
 
 class DemoPlace(msgspec.Struct, frozen=True):
-    """The demo's group in its file."""
+    """The demo's group in its file, and the masks that name it."""
 
     group: str
+    masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,6 @@ def detect(path: Path) -> bool:
         return True
 
 
-def integer_attribute(attributes: h5py.AttributeManager, name: str) -> int | None:
-    """A whole-number attribute; None where it is absent or something else."""
-    value = attributes.get(name)
-    return int(value) if isinstance(value, (int, np.integer)) else None
-
-
-def text_of(value: object) -> str:
-    """Text as HDF5 gives it, bytes or str."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
 def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
     """One ref per demo of each file, numbers sorted as numbers; a mask's demo that is absent is one too.
 
@@ -91,8 +81,9 @@ def _ref(
     problem: Problem | None = None,
     split: str = "",
     findings: tuple[Finding, ...] = (),
+    masks: tuple[str, ...] = (),
 ) -> RecordingRef:
-    place = msgspec.json.encode(DemoPlace(group)).decode() if group else ""
+    place = msgspec.json.encode(DemoPlace(group, masks)).decode() if group else ""
     name = f"{id_prefix(source, path.parent)}/{path.stem}/{number:06d}"
     return RecordingRef(name, source.name, FORMAT, str(path), place, split, problem, findings)
 
@@ -122,7 +113,16 @@ def _plan_file(source: Source, path: Path) -> list[RecordingRef]:
     if not demos:
         raise Unreadable("empty", f"{path}: `data` holds no demo_N; record it again or leave it out")
     return [
-        _ref(source, path, d.number, f"data/{d.name}", d.problem, _split(d.name, source, masks), findings)
+        _ref(
+            source,
+            path,
+            d.number,
+            f"data/{d.name}",
+            d.problem,
+            _split(d.name, source, masks),
+            findings,
+            tuple(mask for mask in sorted(masks) if d.name in masks[mask]),
+        )
         for d in demos
         if not source.splits or d.name in listed
     ]

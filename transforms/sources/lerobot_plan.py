@@ -122,11 +122,31 @@ def _from_total(root: Path, info: Info) -> dict[int, Listed]:
     return {i: Listed(i, info.data_file(episode_chunk=info.chunk(i), episode_index=i)) for i in range(total)}
 
 
-def metadata_findings(dataset: Dataset, listing: EpisodeList) -> tuple[Finding, ...]:
+@dataclass(frozen=True)
+class ListTotals:
+    """What the list of episodes comes to; `present` False without one, `frames` None where a length is not stated."""
+
+    present: bool
+    episodes: int
+    frames: int | None
+    chunks: int
+    broken: tuple[str, ...] = ()
+    repeated: tuple[int, ...] = ()
+
+
+def totals_of(listing: EpisodeList, info: Info) -> ListTotals:
+    """The totals of a list whose episodes are known one by one."""
+    lengths = [entry.length for entry in listing.episodes.values()]
+    frames = None if None in lengths else sum(length or 0 for length in lengths)
+    chunks = len({info.chunk(number) for number in listing.episodes})
+    return ListTotals(listing.present, len(lengths), frames, chunks, listing.broken, listing.repeated)
+
+
+def metadata_findings(dataset: Dataset, listing: ListTotals) -> tuple[Finding, ...]:
     """Where info.json disagrees with the list of episodes: findings that concern the whole data set."""
     info = dataset.info
     found = [finding("metadata.unreadable", None, text) for text in dataset.broken]
-    n = len(listing.episodes)
+    n = listing.episodes
     if not listing.present:
         found.append(finding("metadata.episodes", None, "the data set has no list of episodes"))
         return tuple(found)
@@ -137,30 +157,18 @@ def metadata_findings(dataset: Dataset, listing: EpisodeList) -> tuple[Finding, 
             finding("metadata.episodes", number, f"episode {number} is listed more than once; the first is used")
         )
     if info.total_episodes is not None and info.total_episodes != n:
-        found.append(
-            finding(
-                "metadata.total_episodes",
-                info.total_episodes,
-                f"declared {info.total_episodes}, listed {n}",
-                "episodes",
-            )
-        )
-    lengths = [entry.length for entry in listing.episodes.values()]
-    frames = sum(length or 0 for length in lengths)
-    if info.total_frames is not None and None not in lengths and info.total_frames != frames:
-        found.append(
-            finding(
-                "metadata.total_frames", info.total_frames, f"declared {info.total_frames}, listed {frames}", "frames"
-            )
-        )
+        text = f"declared {info.total_episodes}, listed {n}"
+        found.append(finding("metadata.total_episodes", info.total_episodes, text, "episodes"))
+    if info.total_frames is not None and listing.frames is not None and info.total_frames != listing.frames:
+        text = f"declared {info.total_frames}, listed {listing.frames}"
+        found.append(finding("metadata.total_frames", info.total_frames, text, "frames"))
     cameras = info.named("video")
     if info.total_videos is not None and info.total_videos != n * len(cameras):
         text = f"declared {info.total_videos}; {n} episodes x {len(cameras)} cameras make {n * len(cameras)}"
         found.append(finding("metadata.total_videos", info.total_videos, text, "videos"))
     found += split_findings(info, n)
-    chunks = len({info.chunk(number) for number in listing.episodes})
-    if info.version != 3 and info.total_chunks is not None and info.total_chunks != chunks:
-        text = f"declared {info.total_chunks}; the listed episodes lie in {chunks}"
+    if info.version != 3 and info.total_chunks is not None and info.total_chunks != listing.chunks:
+        text = f"declared {info.total_chunks}; the listed episodes lie in {listing.chunks}"
         found.append(finding("metadata.total_chunks", info.total_chunks, text, "chunks"))
     tasks = len(dataset.tasks)
     if info.total_tasks is not None and info.total_tasks != tasks:
@@ -238,7 +246,7 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
         )
     if not planned.episodes and not planned.unreadable:
         raise Unreadable("empty", f"{path}: metadata lists no episode and disk holds none; point the source elsewhere")
-    shared = (*metadata_findings(dataset, listing), *undeclared_cameras(path, info), *planned.shared)
+    shared = (*metadata_findings(dataset, totals_of(listing, info)), *undeclared_cameras(path, info), *planned.shared)
     prefix, on_disk, ranges = id_prefix(source, path), set(files), split_ranges(info)
     uris = {name: str(path / name) for name in files}
     for episode in sorted(planned.episodes):

@@ -27,6 +27,7 @@ PLAUSIBLE_RATIO = 1000
 PLAUSIBLE_BYTES = 64 << 20
 Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
 Key = tuple[str, int, int]
+Wanted = Callable[[str], bool]
 Reshape = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
@@ -112,7 +113,11 @@ def _check_magic(path: Path, size: int) -> None:
     raise Unreadable("wrong_format", f"{path}: starts with {head!r}, not b'PAR1'; it is no Parquet file")
 
 
-def _check_sizes(path: Path, size: int, meta: pq.FileMetaData) -> None:
+def _every(_name: str) -> bool:
+    return True
+
+
+def _check_sizes(path: Path, size: int, meta: pq.FileMetaData, wanted: Wanted) -> None:
     """Refuse a footer that promises far more than its file could hold, before anything is allocated for it."""
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
     rows = sum(group.num_rows for group in groups)
@@ -120,7 +125,8 @@ def _check_sizes(path: Path, size: int, meta: pq.FileMetaData) -> None:
         raise Unreadable(
             "corrupt", f"{path}: footer says {meta.num_rows} rows, its row groups {rows}; restore the file"
         )
-    values = sum(max(g.column(i).num_values, g.num_rows) for g in groups for i in range(g.num_columns))
+    leaves = [i for i in range(meta.num_columns) if wanted(meta.schema.column(i).path)]
+    values = sum(max(g.column(i).num_values, g.num_rows) for g in groups for i in leaves)
     limit = PLAUSIBLE_BYTES + PLAUSIBLE_RATIO * size
     if values * 8 > limit:
         raise Unreadable(
@@ -128,13 +134,13 @@ def _check_sizes(path: Path, size: int, meta: pq.FileMetaData) -> None:
         )
 
 
-def parquet(path: Path) -> pq.ParquetFile:
-    """A Parquet file opened, its magic and declared sizes checked; raises Unreadable."""
+def parquet(path: Path, wanted: Wanted = _every) -> pq.ParquetFile:
+    """A Parquet file opened, its magic and the declared sizes of its wanted columns checked; raises Unreadable."""
     with naming_faults(path):
         size = path.stat().st_size
         _check_magic(path, size)
         file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-        _check_sizes(path, size, file.metadata)
+        _check_sizes(path, size, file.metadata, wanted)
         names = file.schema_arrow.names
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -142,9 +148,9 @@ def parquet(path: Path) -> pq.ParquetFile:
     return file
 
 
-def table_of(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> pa.Table:
-    """A small metadata table's wanted columns; raises Unreadable."""
-    file = parquet(path)
+def table_of(path: Path, wanted: Wanted = _every) -> pa.Table:
+    """A small metadata table's wanted columns, told by their name and by that of its leaves; raises Unreadable."""
+    file = parquet(path, wanted)
     with naming_faults(path):
         return file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
 

@@ -14,7 +14,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from transforms.episode import TIMESTAMP, Finding, VideoRef
-from transforms.media import VideoInfo, shared_decoder
+from transforms.media import VideoHeader, VideoInfo, shared_decoder
 from transforms.sources.lerobot_episodes import Listed, Window
 from transforms.sources.lerobot_meta import Feature, Info
 from transforms.sources.lerobot_plan import finding
@@ -123,8 +123,8 @@ def frames_in(pts_ns: NDArray[np.int64], window: Window) -> NDArray[np.int64]:
     return pts_ns[low:high]
 
 
-def declared_findings(name: str, feature: Feature, file: VideoInfo) -> list[Finding]:
-    """Codec, resolution and rate of the file where info.json says otherwise."""
+def declared_findings(name: str, feature: Feature, file: VideoInfo | VideoHeader, period: int) -> list[Finding]:
+    """Codec, resolution and rate of the file where info.json says otherwise; `period` (ns) of its frames."""
     found = []
     video = feature.video
     codec, said = CODEC_NAMES.get(file.codec, file.codec), video.codec and video.codec.lower()
@@ -133,7 +133,6 @@ def declared_findings(name: str, feature: Feature, file: VideoInfo) -> list[Find
     if feature.size is not None and feature.size != (file.width, file.height):
         text = f"{name}: declared {feature.size[0]}x{feature.size[1]}, the file is {file.width}x{file.height}"
         found.append(finding("metadata.resolution", 1, text))
-    period = period_ns(file.pts_ns)
     if video.fps and period and abs(period * 1e-9 * video.fps - 1) > RATE_TOLERANCE:
         text = f"{name}: declared {video.fps:g} Hz, the file has {1e9 / period:.6g} Hz"
         found.append(finding("metadata.fps", 1e9 / period, text, "Hz"))
@@ -178,7 +177,7 @@ def camera_of(
     period = period_ns(video.info.pts_ns)
     notes = [
         *found,
-        *declared_findings(name, declared, video.info),
+        *declared_findings(name, declared, video.info, period),
         *window_findings(name, window, len(pts), n_rows, period),
     ]
     if not len(pts):

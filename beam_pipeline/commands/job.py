@@ -1,0 +1,77 @@
+"""What the commands that run the job share: options, the job that they name, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from rich.console import Console
+
+from beam_pipeline.commands.command import BAD_USAGE, DONE, FAILED, GATE_FAILED, UsageError, refuse_misspelt
+from beam_pipeline.config import PipelineConfig
+from beam_pipeline.options import CurationOptions
+from beam_pipeline.pipeline import GatesFailed, MultimodalPipeline, RunResult
+from beam_pipeline.preflight import UnfitRunner
+from beam_pipeline.progress import print_outcomes
+from beam_pipeline.publish import OutputError
+from beam_pipeline.read_again import UnreadableEpisodes
+from beam_pipeline.reasons import first_of_each_reason
+from beam_pipeline.runner import resolve_runner
+from beam_pipeline.runner.executor import DEFAULT_RUNNER
+from transforms.verdicts import VerdictError
+
+
+def parse(argv: Sequence[str], flags: Sequence[str]) -> PipelineOptions:
+    """Beam options of a command line; raises UsageError for a typo of one of our own flags."""
+    try:
+        options = PipelineOptions(list(argv))
+        options.view_as(CurationOptions)
+    except SystemExit as error:  # argparse exits by itself on a malformed flag
+        raise UsageError("a flag is malformed; see above") from error
+    refuse_misspelt(argv, flags)
+    return options
+
+
+def config_of(options: PipelineOptions, usage: str) -> str:
+    """The configuration's path; raises UsageError where none is given."""
+    config = options.view_as(CurationOptions).config
+    if not config:
+        raise UsageError(f"--config is missing\n{usage}")
+    return str(config)
+
+
+def prepare(
+    options: PipelineOptions, config: str, console: Console, sources_present: bool = True
+) -> tuple[MultimodalPipeline, str]:
+    """The job of a configuration, and its runner; raises ConfigError, and ValueError for the runner."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    runner = options.view_as(StandardOptions).runner or DEFAULT_RUNNER
+    resolve_runner(runner)
+    return MultimodalPipeline(PipelineConfig.load(config, sources_present), console=console), runner
+
+
+def finish(work: Callable[[], RunResult], console: Console, errors: Console) -> int:
+    """Run what publishes, tell what came of it, and give the exit status."""
+    try:
+        result = work()
+    except (UnfitRunner, OutputError, VerdictError) as error:
+        errors.print(f"error: {error}", markup=False)
+        return BAD_USAGE
+    except UnreadableEpisodes as error:
+        errors.print(f"nothing was published: {error}", markup=False)
+        return FAILED
+    except GatesFailed as error:
+        print_outcomes(console, error.outcomes, [], first_of_each_reason(error.ledger, error.outcomes))
+        errors.print(f"gate failed, nothing was published: {error}", markup=False)
+        errors.print("the evidence is stored: `decide` takes other rules and gates without measuring again")
+        return GATE_FAILED
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was published", markup=False)
+        return FAILED
+    places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json")
+    files = [(place.removesuffix(".json").replace("run_", ""), result.output / place) for place in places]
+    print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))
+    for warning in result.warnings:
+        errors.print(f"warning: {warning}", markup=False)
+    return DONE

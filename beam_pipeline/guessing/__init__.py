@@ -1,0 +1,1 @@
+"""A configuration guessed from what inspection finds: `curate PATH` without a YAML."""

@@ -1,0 +1,1 @@
+"""What recordings are, told from headers, footers and metadata alone: the command `inspect`."""

@@ -1,0 +1,116 @@
+"""Images inside an MCAP file: where they are, so that single ones are read again without the rest of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from transforms.episode import ImageRef
+from transforms.sources import mcap_records as records
+from transforms.sources.mcap_read import McapReading
+from transforms.sources.ros_collect import TopicCollector
+from transforms.sources.ros_definition import parse_definition
+from transforms.sources.ros_images import UnreadableImage, encoded_image, is_depth
+from transforms.sources.ros_layout import Rows, Wire
+from transforms.sources.ros_topics import Topic
+from transforms.sources.ros_wire import Decoder, Part
+from transforms.stage import Unreadable
+
+
+class ImageFile(msgspec.Struct, frozen=True):
+    """A file beside the uri, and the numbers of the topic's channels in it."""
+
+    name: str
+    channels: tuple[int, ...]
+
+
+class ImagePlace(msgspec.Struct, frozen=True):
+    """A topic's images: `batches` are `[file, at, size, images]`; `order` is that of log time where it is another."""
+
+    topic: str
+    kind: str
+    wire: Wire
+    definition: str
+    files: tuple[ImageFile, ...]
+    batches: tuple[tuple[int, int, int, int], ...]
+    order: tuple[int, ...] = ()
+
+
+def image_ref(uri: str, readings: Sequence[McapReading], topic: Topic, collector: TopicCollector) -> ImageRef:
+    """A reference to all images of a topic, hashed as they are stored, in the order of the files."""
+    files = tuple(
+        ImageFile(
+            reading.path.name,
+            tuple(n for n, channel in sorted(reading.channels.items()) if channel.topic == topic.name),
+        )
+        for reading in readings
+    )
+    numbers = {str(reading.path): index for index, reading in enumerate(readings)}
+    batches = tuple(
+        (numbers[batch.file], batch.at, batch.size, count)
+        for batch, count in zip(collector.batches, collector.sizes, strict=True)
+        if count
+    )
+    text, order = collector.definition_text, collector.file_order()
+    place = ImagePlace(topic.name, topic.kind, collector.wire, text, files, batches, order)
+    encoded = msgspec.json.encode(place).decode()
+    return ImageRef(
+        uri, encoded, topic.count, collector.digest.hexdigest(), is_depth(topic), n_bytes=collector.image_bytes
+    )
+
+
+def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
+    """Images of a topic by their index in order of log time: JPEG and PNG as stored, raw ones as PNG.
+
+    Raises Unreadable where the file is gone or changed, IndexError for an image that the camera does not have.
+    """
+    place = msgspec.json.decode(ref.place, type=ImagePlace)
+    ends = np.cumsum([batch[3] for batch in place.batches])
+    made: list[bytes] = []
+    for index in indices:
+        if not 0 <= index < ref.count:
+            raise IndexError(f"{Path(ref.uri).name}: image {index} of {place.topic}, which has {ref.count}")
+        stored = place.order[index] if place.order else index
+        number = int(np.searchsorted(ends, stored, side="right"))
+        file, at, size, count = place.batches[number]
+        path = Path(ref.uri).with_name(place.files[file].name)
+        try:
+            batch = _batch(str(path), path.stat().st_mtime_ns, at, size, place, file)
+            made.append(batch.image(stored - (int(ends[number]) - count), place.kind))
+        except (records.DamagedRecord, UnreadableImage, IndexError) as error:
+            detail = f"{path.name}: image {index} of {place.topic}: {error}; copy or record the file again"
+            raise Unreadable("corrupt", detail) from error
+    return made
+
+
+class _Images:
+    """The messages of one topic in one batch of records."""
+
+    def __init__(self, found: records.Messages, starts: Rows, parts: Sequence[Part]) -> None:
+        self._buffer = found.buffer
+        self._starts = starts
+        self._where = sorted((int(row), number, i) for number, p in enumerate(parts) for i, row in enumerate(p.rows))
+        self._parts = parts
+
+    def image(self, number: int, kind: str) -> bytes:
+        row, part_number, place = self._where[number]
+        part = self._parts[part_number]
+        offset, size = part.tails[place].tolist()
+        begin = int(self._starts[row]) + offset
+        return encoded_image(kind, part.layout, part.columns, place, self._buffer[begin : begin + size].tobytes())
+
+
+@lru_cache(maxsize=4)
+def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace, number: int) -> _Images:
+    """A batch's images, kept while frames of it are asked for; a file that has changed is read anew."""
+    path = Path(file)
+    with path.open("rb") as handle:
+        found = records.messages_in(records.records_at(handle, path.stat().st_size, at, size))
+    rows = np.flatnonzero(np.isin(found.channel, place.files[number].channels))
+    decoder = Decoder(parse_definition(place.kind, place.definition), place.wire)
+    parts, _, _ = decoder.decode(found.buffer, found.starts[rows], found.sizes[rows])
+    return _Images(found, found.starts[rows], parts)
