@@ -25,6 +25,8 @@ from beam_pipeline.output_folder import OutputError
 FORMATS = {
     "lerobot-v3": "lerobot_v3",
     "lerobot-v21-gr00t": "lerobot_gr00t",
+    "rlds": "rlds",
+    "keep-list": "keep_list",
 }
 """Format -> module of `beam_pipeline.exports` whose `write` is a Writer, imported where it is asked for."""
 USAGE = (
