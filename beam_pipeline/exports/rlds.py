@@ -1,7 +1,7 @@
 """`--format rlds`: each source as a TFDS data set of RLDS episodes in TFRecords, written without TensorFlow.
 
 TARGET/NAME/1.0.0 is a folder for `tfds.builder_from_directory`; TARGET is a `data_dir` for `tfds.builder(NAME)`, where
-TFDS has no data set of that name itself. A record is one tf.train.Example an episode with columnar steps, all T of them.
+TFDS has no data set of that name itself. A record is one tf.train.Example an episode with columnar steps, all T.
 RLDS (https://github.com/google-research/rlds): reward[t] and discount[t] result from action[t]; at the last step they
 and the action mean nothing.
 """

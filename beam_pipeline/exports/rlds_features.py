@@ -1,4 +1,4 @@
-"""Features of an RLDS data set: their place in a tf.train.Example; features.json and dataset_info.json as TFDS has them.
+"""Features of an RLDS data set: their place in a tf.train.Example; features.json and dataset_info.json as in TFDS.
 
 Classes and fields as tensorflow_datasets/core/features/*.py and proto/{feature,dataset_info}.proto define them.
 """
