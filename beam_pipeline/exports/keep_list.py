@@ -1,6 +1,7 @@
 """`--format keep-list`: which episodes and steps were kept, for loaders that read the source itself; no data is copied.
 
 TARGET/keep_ranges.json       {source: {recording: [[start, end), ...]}}, by step of the recording as it is on disk
+TARGET/keep_times_ns.json     {source: {recording: [[first, last], ...]}}, of those that were cut or put on one clock
 TARGET/lerobot_episodes.json  {data set: [episode_index, ...]}, each list for `LeRobotDataset(episodes=...)`
 TARGET/openpi/SOURCE.json     {"RECORDING_FOLDERPATH--FILE_PATH": [[start, end), ...]}, openpi's `filter_dict_path`
                               (Physical-Intelligence/openpi, src/openpi/training/droid_rlds_dataset.py)
@@ -24,12 +25,13 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from beam_pipeline.curated import CuratedEpisode, CuratedSet
-from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes
-from transforms.output_files import LEDGER, TRANSITIONS
+from beam_pipeline.exports.export import Exported, ExportOptions, chosen_episodes
+from transforms.episode import TIMESTAMP
+from transforms.output_files import TRANSITIONS
 from transforms.output_schema import EPISODE_ID
 from transforms.schema import FRAME_INDEX, STALENESS
 
-RANGES, LEROBOT, OPENPI = "keep_ranges.json", "lerobot_episodes.json", "openpi"
+RANGES, TIMES, LEROBOT, OPENPI = "keep_ranges.json", "keep_times_ns.json", "lerobot_episodes.json", "openpi"
 _SUCCESS = re.compile(".*success.*", re.DOTALL)
 """openpi drops every trajectory whose file_path does not match this, whatever its filter says."""
 Ranges = list[list[int]]
@@ -37,10 +39,22 @@ Ranges = list[list[int]]
 
 @dataclass(frozen=True)
 class _Kept:
-    """The kept steps of one episode by its own frame index (N,); resampled steps are none of the recording's."""
+    """The kept steps of one episode: frame index (N,) and time (N,) ns, -1 where it has none.
+
+    Resampled steps are none of the recording's.
+    """
 
     steps: NDArray[np.int64]
+    times_ns: NDArray[np.int64]
     resampled: bool
+
+
+@dataclass(frozen=True)
+class SourceKept:
+    """Recording -> ranges of its own steps, or of its time where its steps are others."""
+
+    steps: Mapping[str, Ranges]
+    times_ns: Mapping[str, Ranges]
 
 
 def ranges_of(steps: NDArray[np.int64]) -> Ranges:
@@ -53,67 +67,37 @@ def ranges_of(steps: NDArray[np.int64]) -> Ranges:
     return [[int(a), int(b)] for a, b in zip(starts, ends, strict=True)]
 
 
-def merged(ranges: Ranges) -> Ranges:
-    """Ranges in order, those that touch joined."""
-    out: Ranges = []
-    for start, end in sorted(ranges):
-        if out and start <= out[-1][1]:
-            out[-1][1] = max(end, out[-1][1])
-        else:
-            out.append([start, end])
-    return out
-
-
 def _kept_steps(curated: CuratedSet, source: str) -> dict[str, _Kept]:
     """Episode id -> its kept steps, in one pass over the source's transitions."""
     found: dict[str, list[NDArray[np.int64]]] = defaultdict(list)
     resampled: set[str] = set()
     for batch in _batches(curated, source):
         ids = batch.column(EPISODE_ID).to_pylist()
-        frames = batch.column(FRAME_INDEX).to_numpy()
+        times = batch.column(TIMESTAMP).fill_null(-1).to_numpy()
+        placed = np.stack([batch.column(FRAME_INDEX).to_numpy(), times])
         aged = np.zeros(batch.num_rows, np.bool_)
         for name in batch.schema.names:
             if name.startswith(STALENESS):
                 aged |= np.asarray(batch.column(name).is_valid())
         starts = [i for i, one in enumerate(ids) if i == 0 or one != ids[i - 1]]
         for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
-            found[ids[start]].append(frames[start:end])
+            found[ids[start]].append(placed[:, start:end])
             if aged[start:end].any():
                 resampled.add(ids[start])
-    return {name: _Kept(np.sort(np.concatenate(parts)), name in resampled) for name, parts in found.items()}
+    joined = {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
+    found_steps = {}
+    for name, rows in joined.items():
+        order = np.argsort(rows[0])
+        found_steps[name] = _Kept(rows[0][order], rows[1][order], name in resampled)
+    return found_steps
 
 
 def _batches(curated: CuratedSet, source: str) -> Iterator[pa.RecordBatch]:
+    needed = (EPISODE_ID, FRAME_INDEX, TIMESTAMP)
     for path in curated.files(TRANSITIONS, source):
         found = ds.dataset(str(path), format="parquet" if path.suffix == ".parquet" else "ipc")
-        columns = [n for n in found.schema.names if n in (EPISODE_ID, FRAME_INDEX) or n.startswith(STALENESS)]
+        columns = [name for name in found.schema.names if name in needed or name.startswith(STALENESS)]
         yield from found.to_batches(columns=columns)
-
-
-def _offsets(curated: CuratedSet, source: str) -> dict[str, int | None]:
-    """Episode cut out of a recording -> the recording's step at which it starts, None where that cannot be told.
-
-    The tiles of a recording lie end to end; a tile that failed may not say how many steps it has, and one such is
-    what the others leave.
-    """
-    tiles: dict[str, list[tuple[int, str, int | None]]] = defaultdict(list)
-    whole: dict[str, int | None] = {}
-    for row in curated.rows(LEDGER, source, [EPISODE_ID, "parent_id", "start_ns", "n_steps"]).to_pylist():
-        whole[row[EPISODE_ID]] = row["n_steps"]
-        if row["parent_id"] is not None:
-            tiles[row["parent_id"]].append((row["start_ns"] or 0, row[EPISODE_ID], row["n_steps"]))
-    found: dict[str, int | None] = {}
-    for parent, parts in tiles.items():
-        known = sum(count or 0 for _, _, count in parts)
-        left = (whole.get(parent) or 0) - known
-        unknown = sum(count is None for _, _, count in parts)
-        start = 0
-        for _, name, count in sorted(parts, key=lambda part: part[:2]):
-            named = re.search(r"/step-(\d+)$", name)
-            start = int(named[1]) if named else start
-            found[name] = start if left >= 0 and unknown == (left > 0) else None
-            start += left if count is None else count
-    return found
 
 
 def _attribute(episode: CuratedEpisode, name: str) -> object:
@@ -121,27 +105,13 @@ def _attribute(episode: CuratedEpisode, name: str) -> object:
     return json.loads(held[0]) if held else None
 
 
-def _recording(episode: CuratedEpisode) -> str:
-    return str(episode.row["parent_id"] or episode.episode_id)
-
-
-def lerobot_lists(episodes: Sequence[CuratedEpisode], notes: list[str]) -> dict[str, list[int]]:
+def lerobot_lists(episodes: Sequence[CuratedEpisode]) -> dict[str, list[int]]:
     """Data set -> indices of its kept episodes; a data set is the source, or source/FOLDER where a pattern named it."""
     lists: dict[str, set[int]] = defaultdict(set)
-    cut = 0
     for episode in episodes:
         index = _attribute(episode, "episode_index")
-        if episode.row["format"] != "lerobot" or not isinstance(index, int):
-            continue
-        if episode.row["parent_id"] is not None:
-            cut += 1
-            continue
-        lists["/".join(episode.episode_id.split("/")[:-2])].add(index)
-    if cut:
-        notes.append(
-            f"{cut} kept episodes are parts of longer ones and in no list of {LEROBOT}, since LeRobot loads whole "
-            f"episodes; {RANGES} has their steps"
-        )
+        if episode.row["format"] == "lerobot" and isinstance(index, int):
+            lists["/".join(episode.episode_id.split("/")[:-2])].add(index)
     return {name: sorted(indices) for name, indices in sorted(lists.items())}
 
 
@@ -157,7 +127,7 @@ def openpi_filter(
         if not isinstance(folder, str) or not isinstance(path, str):
             unnamed += 1
             continue
-        key, recording = f"{folder}--{path}", _recording(episode)
+        key, recording = f"{folder}--{path}", episode.episode_id
         if recordings.setdefault(key, recording) != recording:
             shared.add(key)
         unsuccessful += not _SUCCESS.fullmatch(path)
@@ -176,51 +146,51 @@ def openpi_filter(
 def write(curated: CuratedSet, options: ExportOptions) -> Exported:
     """The Writer of `--format keep-list`."""
     chosen = chosen_episodes(curated, options)
-    all_ranges: dict[str, dict[str, Ranges]] = {}
+    kept: dict[str, SourceKept] = {}
     lists: dict[str, list[int]] = {}
     filters: dict[str, dict[str, Ranges]] = {}
     notes: list[str] = []
     for source, episodes in chosen.items():
         own: list[str] = []
-        all_ranges[source] = _source_ranges(curated, source, episodes, own)
-        lists |= lerobot_lists(episodes, own)
-        kept = openpi_filter(episodes, all_ranges[source], own)
-        if kept:
-            filters[source] = kept
+        kept[source] = _source_kept(curated, source, episodes, own)
+        lists |= lerobot_lists(episodes)
+        filters[source] = openpi_filter(episodes, kept[source].steps, own)
         notes += [f"{source}: {note}" for note in own]
-    if not any(all_ranges.values()) and not lists:
-        raise ExportError("no kept episode can be named in its source: " + "; ".join(notes))
-    options.output.mkdir(parents=True, exist_ok=True)
-    paths = [_save(options.output / RANGES, all_ranges, 2)]
-    if lists:
-        paths.append(_save(options.output / LEROBOT, lists, 1))
-    for source, kept in filters.items():
-        paths.append(_save(options.output / OPENPI / f"{quote(source, safe='')}.json", kept, 1))
-    n_steps = sum(b - a for own in all_ranges.values() for ranges in own.values() for a, b in ranges)
+    steps = {source: one.steps for source, one in kept.items() if one.steps}
+    times = {source: one.times_ns for source, one in kept.items() if one.times_ns}
+    paths = [_save(options.output / RANGES, steps, 2)]
+    paths += [_save(options.output / TIMES, times, 2)] if times else []
+    paths += [_save(options.output / LEROBOT, lists, 1)] if lists else []
+    for source, found in filters.items():
+        paths += [_save(options.output / OPENPI / f"{quote(source, safe='')}.json", found, 1)] if found else []
+    n_steps = sum(episode.n_transitions for episodes in chosen.values() for episode in episodes)
     return Exported(tuple(paths), sum(map(len, chosen.values())), n_steps, tuple(notes))
 
 
-def _source_ranges(
-    curated: CuratedSet, source: str, episodes: Sequence[CuratedEpisode], notes: list[str]
-) -> dict[str, Ranges]:
-    kept, offsets = _kept_steps(curated, source), _offsets(curated, source)
-    found: dict[str, Ranges] = defaultdict(list)
-    resampled = unplaced = 0
+def _source_kept(curated: CuratedSet, source: str, episodes: Sequence[CuratedEpisode], notes: list[str]) -> SourceKept:
+    kept = _kept_steps(curated, source)
+    steps: dict[str, Ranges] = {}
+    times: dict[str, Ranges] = defaultdict(list)
+    timeless = 0
     for episode in episodes:
-        steps, offset = kept.get(episode.episode_id), offsets.get(episode.episode_id, 0)
-        if steps is None:
+        own = kept.get(episode.episode_id)
+        if own is None:
             continue
-        if steps.resampled:
-            resampled += 1
-        elif offset is None:
-            unplaced += 1
+        runs, parent = ranges_of(own.steps), episode.row["parent_id"]
+        if not own.resampled and parent is None:
+            steps[episode.episode_id] = runs
+            continue
+        at = dict(zip(own.steps.tolist(), own.times_ns.tolist(), strict=True))
+        spans = [[at[start], at[end - 1]] for start, end in runs]
+        if any(first < 0 for first, _ in spans):
+            timeless += 1
         else:
-            found[_recording(episode)] += ranges_of(steps.steps + offset)
-    if unplaced:
-        notes.append(f"{unplaced} kept episodes are parts of recordings whose other parts do not say how long they are")
-    if resampled:
-        notes.append(f"{resampled} kept episodes were put on another clock: their steps are none of the recording's")
-    return {name: merged(ranges) for name, ranges in sorted(found.items())}
+            times[parent or episode.episode_id] += spans
+    if times:
+        notes.append(f"{len(times)} recordings were cut or put on one clock: {TIMES} has the times that were kept")
+    if timeless:
+        notes.append(f"{timeless} kept episodes are parts of recordings without a clock and in no list")
+    return SourceKept(dict(sorted(steps.items())), {name: sorted(spans) for name, spans in sorted(times.items())})
 
 
 def _save(path: Path, value: Mapping[str, object], depth: int) -> Path:
