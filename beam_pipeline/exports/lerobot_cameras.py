@@ -141,7 +141,14 @@ class WholeFiles:
         """Bring one of the files into the export."""
         carry(self._curated.folder / path, target, self._how)
 
-    def report(self, path: str, target: str) -> VideoFileReport:
-        """How many frames of a file no step shows."""
+    def check_first(self, episodes: Sequence[ScannedEpisode]) -> None:
+        """Raise ExportError where an episode's step t is not frame t of its file."""
+        for one in episodes:
+            video = one.videos[self._camera]
+            check_first(one, self._camera, video, self._info[video.path], self._how)
+
+    def report(self, path: str, target: str, one: ScannedEpisode | None = None) -> VideoFileReport:
+        """How many frames of a file no step shows, of one episode or of any."""
+        shown = self._shown[path] if one is None else [one.videos[self._camera].pts_ns]
         total = len(self._info[path].pts_ns)
-        return VideoFileReport(target, path, total, total - len(np.unique(np.concatenate(self._shown[path]))))
+        return VideoFileReport(target, path, total, total - len(np.unique(np.concatenate(shown))))

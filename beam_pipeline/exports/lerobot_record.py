@@ -22,6 +22,7 @@ class Written:
 
     data: DataSet
     videos: tuple[VideoFileReport, ...]
+    notes: tuple[str, ...] = ()
 
 
 def finish(curated: CuratedSet, options: ExportOptions, kind: str, written: Sequence[Written]) -> Exported:
@@ -77,8 +78,8 @@ def _notes(one: Written, options: ExportOptions) -> list[str]:
         total = sum(file.frames for file in one.videos)
         notes.append(
             f"{names}: {hidden} of {total} frames in {len(files)} of {len(one.videos)} video files are shown by no "
-            f"exported step, being of rejected or other episodes; {RECORD} lists them, --videos reencode leaves them out"
+            f"exported step, being of rejected or other episodes; {RECORD} lists them, --videos reencode omits them"
         )
     if options.videos == "reference" and one.videos:
         notes.append(f"{names}: {len(one.videos)} video files are links into the curated folder; keep it")
-    return notes
+    return [*notes, *one.notes]

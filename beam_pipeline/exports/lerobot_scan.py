@@ -144,5 +144,6 @@ def _pictures(curated: CuratedSet, episode: CuratedEpisode, names: Sequence[str]
 def pictures_of(encoded: bytes) -> Pictures:
     """Shape of an encoded picture, from its header."""
     with Image.open(io.BytesIO(encoded)) as picture:
-        shape = (picture.height, picture.width, len(picture.getbands()))
-        return Pictures(shape, picture.mode in SIXTEEN_BIT)
+        depth = picture.mode in SIXTEEN_BIT
+        channels = 1 if depth else {"L": 1, "RGBA": 4}.get(picture.mode, 3)
+        return Pictures((picture.height, picture.width, channels), depth)

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from beam_pipeline.curated import CuratedSet
 from beam_pipeline.exports.export import ExportError
 from beam_pipeline.exports.lerobot_cameras import shown_frames
 from beam_pipeline.exports.lerobot_clock import as_fraction, seconds
 from beam_pipeline.exports.lerobot_columns import Feature, Values, arrow_of, values_of
-from beam_pipeline.exports.lerobot_scan import ScannedEpisode, pictures_of, require_all
+from beam_pipeline.exports.lerobot_scan import SIXTEEN_BIT, ScannedEpisode, pictures_of, require_all
 from beam_pipeline.exports.lerobot_sets import DataSet
 from beam_pipeline.exports.lerobot_statistics import PixelCounts, Statistics, sampled_steps, statistics
 from beam_pipeline.exports.lerobot_tasks import TaskTable, annotation_texts, is_annotation, task_of
 from beam_pipeline.exports.video_files import Encoder, Frame
-from transforms.media import shared_decoder
 from transforms.output_schema import CAMERA_TYPES, IMAGE
-from transforms.stage import Unreadable
 
-_PICTURES_AT_ONCE = 128
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ def camera_statistics(
     sampled = sampled_steps(len(one.times_ns))
     if feature.dtype == "image":
         pictures = [columns.pictures[feature.name][step] for step in sampled]
-        for frame in decoded(pictures, depth, f"{one.place}: {feature.name}"):
+        for frame in decoded(pictures, feature.shape[2], f"{one.place}: {feature.name}"):
             counts.add(frame)
         return counts
     chosen = set(sampled.tolist())
@@ -155,16 +155,21 @@ def frames_of(curated: CuratedSet, one: ScannedEpisode, columns: EpisodeColumns,
     if camera in one.videos:
         yield from shown_frames(curated, one, camera)
         return
-    pictures = columns.pictures[camera]
-    yield from decoded(pictures, one.pictures[camera].depth, f"{one.place}: {camera}")
+    yield from decoded(columns.pictures[camera], 3, f"{one.place}: {camera}")
 
 
-def decoded(pictures: list[bytes], depth: bool, place: str) -> Iterator[Frame]:
-    """Pixels (H, W, C) of encoded pictures, in order; raises ExportError for one that is broken."""
-    try:
-        for start in range(0, len(pictures), _PICTURES_AT_ONCE):
-            for chunk in shared_decoder().decode_images(pictures[start : start + _PICTURES_AT_ONCE], depth):
-                for frame in chunk.frames:
-                    yield frame if frame.ndim == 3 else frame[..., None]
-    except Unreadable as error:
-        raise ExportError(f"{place}: {error.problem.detail}; curate again") from error
+def decoded(pictures: Iterable[bytes], channels: int, place: str) -> Iterator[Frame]:
+    """Pixels (H, W, channels) of encoded pictures, uint16 where they hold depth; raises ExportError for a broken one.
+
+    Pillow reads them here, as it does in training: a decoding child for each camera of each episode takes far longer.
+    """
+    for encoded in pictures:
+        try:
+            with Image.open(io.BytesIO(encoded)) as picture:
+                if picture.mode in SIXTEEN_BIT:
+                    pixels = np.asarray(picture).astype(np.uint16)
+                else:
+                    pixels = np.asarray(picture.convert(_MODES[channels]))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ExportError(f"{place} holds a picture that cannot be decoded: {error}; curate again") from error
+        yield pixels if pixels.ndim == 3 else pixels[..., None]

@@ -181,14 +181,14 @@ def _write_episodes(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def write_tasks(path: Path, tasks: TaskTable) -> None:
     """Texts as the unnamed index of a pandas table, which is how LeRobot stores them."""
     index = "__index_level_0__"
-    columns = [
+    columns: list[dict[str, str | None]] = [
         {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
         {"name": None, "field_name": index, "pandas_type": "unicode", "numpy_type": "object"},
     ]
     pandas = {
         "index_columns": [index],
         "column_indexes": [],
-        "columns": [dict(column, metadata=None) for column in columns],
+        "columns": [{**column, "metadata": None} for column in columns],
         "pandas_version": "2.2.0",
     }
     table = pa.table(
