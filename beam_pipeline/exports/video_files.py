@@ -19,7 +19,7 @@ CONTAINER = ".mp4"
 CODEC = "libx264"
 X264 = {"crf": "18", "g": "2", "preset": "veryfast", "x264-params": "threads=1:sliced-threads=0"}
 """Key frames every 2 frames, as LeRobot records: any frame is found quickly. The bytes depend on the frames alone."""
-Frame = NDArray[np.uint8]
+Frame = NDArray[Any]
 
 
 @dataclass(frozen=True)
