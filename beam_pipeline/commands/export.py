@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from beam_pipeline.exports.export import (
     ExportError,
     ExportOptions,
     Writer,
-    check_target,
+    staged,
 )
 from beam_pipeline.output_folder import OutputError
 
@@ -38,6 +39,7 @@ USAGE = (
     "                   packets in new mp4 files), reencode (the shown frames alone, encoded anew)\n"
     "  --image-cameras  image (pictures stay as they are stored, default) or video (they are encoded)\n"
     "  --canonical      with the columns that curation added in canonical units\n"
+    "  --without        leave out this column or camera; may be repeated\n"
     "exit status: 0 done, 1 the export cannot be made of this folder, 2 bad usage"
 )
 
@@ -52,8 +54,16 @@ def parse(arguments: Sequence[str]) -> tuple[str, Path, ExportOptions]:
     parser.add_argument("--videos", choices=VIDEOS, default="copy")
     parser.add_argument("--image-cameras", choices=IMAGE_CAMERAS, default="image")
     parser.add_argument("--canonical", action="store_true")
+    parser.add_argument("--without", action="append", default=[], metavar="COLUMN")
     known = parser.parse_args(list(arguments))
-    options = ExportOptions(known.output, tuple(known.source), known.videos, known.image_cameras, known.canonical)
+    options = ExportOptions(
+        output=known.output,
+        sources=tuple(known.source),
+        videos=known.videos,
+        image_cameras=known.image_cameras,
+        canonical=known.canonical,
+        without=tuple(known.without),
+    )
     return known.format, known.curated, options
 
 
@@ -63,8 +73,8 @@ def run(arguments: Sequence[str]) -> int:
     name, folder, options = parse(arguments)
     write: Writer = import_module(f"beam_pipeline.exports.{FORMATS[name]}").write
     try:
-        check_target(options.output)
-        done = write(CuratedSet(folder), options)
+        with staged(options.output) as partial:
+            done = write(CuratedSet(folder), replace(options, output=partial))
     except (ExportError, OutputError) as error:
         errors.print(f"error: {error}", markup=False)
         return FAILED
@@ -72,5 +82,5 @@ def run(arguments: Sequence[str]) -> int:
         print_plain(console, note)
     print_plain(console, f"{name}: {done.n_episodes} episodes, {done.n_steps} steps")
     for place in done.folders:
-        print_plain(console, f"  {place}")
+        print_plain(console, f"  {options.output / place}")
     return DONE

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +29,7 @@ class ExportOptions:
     `sources`: names, all where empty. `videos`: links to the curated folder's files, the files byte for byte, their
     packets in a new container, or the shown frames encoded anew. `image_cameras`: cameras whose pictures are stored
     one by one stay so, or become videos. `canonical`: with the columns that curation added in canonical units.
+    `without`: columns and cameras to leave out.
     """
 
     output: Path
@@ -33,11 +37,12 @@ class ExportOptions:
     videos: Videos = "copy"
     image_cameras: ImageCameras = "image"
     canonical: bool = False
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: `folders` to load, counts, and `notes`, each a line that a user must read."""
+    """What was written: `folders` to load, relative to the target, counts, and `notes`, lines that a user must read."""
 
     folders: tuple[Path, ...]
     n_episodes: int
@@ -46,7 +51,7 @@ class Exported:
 
 
 Writer = Callable[[CuratedSet, ExportOptions], Exported]
-"""Writes into `options.output`, an absent or empty folder; raises ExportError."""
+"""Writes into `options.output`, an empty folder that becomes the target when all is written; raises ExportError."""
 
 
 def check_target(output: Path) -> None:
@@ -57,6 +62,26 @@ def check_target(output: Path) -> None:
         raise ExportError(
             f"{output} holds {len(found)} entries, such as {found[0]!r}; name a folder that is absent or empty"
         )
+
+
+@contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """A folder beside the target that becomes it at the end, and is removed where writing fails: never half an export.
+
+    Raises ExportError where the target holds something or cannot be made.
+    """
+    check_target(output)
+    folder = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        folder.replace(output)
+    except OSError as error:
+        raise ExportError(
+            f"{output} cannot be written: {error.strerror or error}; make room, or use another --output"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def chosen_episodes(curated: CuratedSet, options: ExportOptions) -> dict[str, list[CuratedEpisode]]:
@@ -70,7 +95,7 @@ def chosen_episodes(curated: CuratedSet, options: ExportOptions) -> dict[str, li
         empty = [name for name in options.sources if not found[name]]
         if empty:
             raise ExportError(
-                f"source {empty[0]!r} has no kept episode in {curated.folder}; its ledger says why, and select.rules decides"
+                f"source {empty[0]!r} has no kept episode in {curated.folder}; its ledger says why, select.rules decide"
             )
     elif not any(found.values()):
         raise ExportError(f"no source of {curated.folder} has a kept episode; its ledger says why")
