@@ -24,9 +24,10 @@ tensorflow: $(TF)/.installed  ## TensorFlow in an environment of its own: numpy 
 test-tensorflow: $(TF)/.installed  ## What needs TensorFlow: the reader by tf.data, and tfds on our RLDS export.
 	$(TF)/bin/python -m pytest tests/tensorflow
 
-$(TF)/.installed: requirements-tensorflow.txt
+$(TF)/.installed: requirements-tensorflow.txt setup.py
 	test -x $(TF)/bin/python || $(PYTHON) -m venv $(TF)
 	$(TF)/bin/python -m pip install --quiet --requirement requirements-tensorflow.txt
+	$(TF)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.installed: requirements.txt setup.py

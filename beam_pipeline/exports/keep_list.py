@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from beam_pipeline.curated import CuratedEpisode, CuratedSet
-from beam_pipeline.exports.export import Exported, ExportOptions, chosen_episodes
+from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes
 from transforms.episode import TIMESTAMP
 from transforms.output_files import TRANSITIONS
 from transforms.output_schema import EPISODE_ID
@@ -145,6 +145,8 @@ def openpi_filter(
 
 def write(curated: CuratedSet, options: ExportOptions) -> Exported:
     """The Writer of `--format keep-list`."""
+    if options.without or options.canonical:
+        raise ExportError("a keep list holds no columns: leave --without and --canonical out")
     chosen = chosen_episodes(curated, options)
     kept: dict[str, SourceKept] = {}
     lists: dict[str, list[int]] = {}
@@ -164,7 +166,8 @@ def write(curated: CuratedSet, options: ExportOptions) -> Exported:
     for source, found in filters.items():
         paths += [_save(options.output / OPENPI / f"{quote(source, safe='')}.json", found, 1)] if found else []
     n_steps = sum(episode.n_transitions for episodes in chosen.values() for episode in episodes)
-    return Exported(tuple(paths), sum(map(len, chosen.values())), n_steps, tuple(notes))
+    places = tuple(path.relative_to(options.output) for path in paths)
+    return Exported(places, sum(map(len, chosen.values())), n_steps, tuple(notes))
 
 
 def _source_kept(curated: CuratedSet, source: str, episodes: Sequence[CuratedEpisode], notes: list[str]) -> SourceKept:

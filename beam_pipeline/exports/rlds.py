@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,6 @@ from transforms.schema import DISCOUNT, IS_FIRST, IS_LAST, IS_TERMINAL, REWARD, 
 from transforms.sources.rlds_metadata import FEATURES, INFO
 from transforms.sources.tf_example import encode_example
 
-_UNFINISHED = ".incomplete"
 _ROWS_AT_ONCE = 4096
 _SPLIT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TRAIN = "train"
@@ -134,12 +134,16 @@ def _plan(curated: CuratedSet, options: ExportOptions, episodes: Sequence[Curate
     path = curated.files(TRANSITIONS, source)[0]
     schema = ds.dataset(str(path), format="parquet" if path.suffix == ".parquet" else "ipc").schema
     conventions = {pair["key"]: pair["value"] for pair in episodes[0].row["conventions"] or ()}
-    names = plain_columns(schema, options.canonical, derived_columns(schema.names, conventions))
+    unknown = [name for name in options.without if name not in schema.names]
+    if unknown:
+        raise ExportError(f"--without {unknown[0]}: there is no such column; there are {', '.join(schema.names)}")
+    derived = derived_columns(schema.names, conventions)
+    names = [n for n in plain_columns(schema, options.canonical, derived) if n not in options.without]
     deep = {video.camera for episode in episodes for video in episode.videos if video.depth}
     shown = {}
     for name in (field.name for field in schema if field.name.startswith(IMAGES)):
         camera, row = name.removeprefix(IMAGES), _first_row(curated, source, name)
-        if row is None:
+        if row is None or name in options.without:
             continue
         if not row.get("bytes") and options.videos != "reencode":
             notes.append(
@@ -201,8 +205,8 @@ def _write_source(
     plan = _plan(curated, options, episodes, notes)
     columns = [c for c in plan.columns.features if c != INSTRUCTION] + [IMAGES + c.name for c in plan.cameras]
     needed = list(dict.fromkeys([*columns, IS_FIRST, IS_LAST, IS_TERMINAL, DISCOUNT, VALID, EPISODE_ID]))
-    final = options.output / name / VERSION
-    folder = final.with_name(VERSION + _UNFINISHED)
+    place = Path(name) / VERSION
+    folder = options.output / place
     folder.mkdir(parents=True)
     splits, n_steps, gaps = [], 0, 0
     ordered = sorted(episodes, key=lambda episode: (split_of(episode), episode.episode_id))
@@ -216,7 +220,6 @@ def _write_source(
         splits.append(shards.close())
     (folder / FEATURES).write_bytes(features_json(plan.features()))
     (folder / INFO).write_bytes(dataset_info_json(name, describe(episodes), splits))
-    folder.rename(final)
     if gaps:
         notes.append(f"{gaps} steps lie before a gap or an invalid step, which RLDS does not mark; see timestamp_ns")
-    return Exported((final,), len(episodes), n_steps, (*notes, *black_notes(plan.cameras)))
+    return Exported((place,), len(episodes), n_steps, (*notes, *black_notes(plan.cameras)))

@@ -20,7 +20,7 @@ from transforms.sources.tfrecord import MAX_PAYLOAD_BYTES
 from transforms.stage import Unreadable
 
 EXR, WAV, FLAC, OGG = b"\x76\x2f\x31\x01", b"RIFF", b"fLaC", b"OggS"
-MP3 = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
+MP3 = (b"ID3", *(b"\xff" + bytes([second]) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)))
 MEDIA = (EXR, WAV, FLAC, OGG, *MP3)
 """First bytes of the files that a string feature may hold."""
 _RAGGED_VALUES = "/ragged_flat_values"

@@ -12,7 +12,7 @@ import pytest
 
 from beam_pipeline.__main__ import main
 from beam_pipeline.curated import CuratedSet
-from beam_pipeline.exports.export import ExportOptions
+from beam_pipeline.exports.export import ExportError, ExportOptions
 from beam_pipeline.exports.keep_list import ranges_of, write
 from tests.factories import motion, write_lerobot_v21, write_video
 from tests.job import run_job
@@ -64,6 +64,13 @@ def test_parts_of_a_recording_are_told_by_its_clock(tmp_path: Path) -> None:
     assert done.notes == (
         "v: 1 recordings were cut or put on one clock: keep_times_ns.json has the times that were kept",
     )
+
+
+def test_columns_are_nothing_that_a_list_holds(tmp_path: Path) -> None:
+    write_lerobot_v21(tmp_path / "arm", {0: motion(0)}, video=False)
+    assert run_job(tmp_path, ARM).status == 0
+    with pytest.raises(ExportError, match="a keep list holds no columns: leave --without and --canonical out"):
+        write(CuratedSet(tmp_path / "out"), ExportOptions(tmp_path / "keep", without=("action",)))
 
 
 def test_a_gap_ends_a_range(tmp_path: Path) -> None:

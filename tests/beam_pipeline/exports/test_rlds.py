@@ -69,9 +69,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_records_hold_what_the_source_held(toy: Path, tmp_path: Path) -> None:
     done = write(CuratedSet(toy / "out"), ExportOptions(tmp_path / "set"))
-    assert done.folders == (tmp_path / "set/toy/1.0.0",)
+    assert done.folders == (Path("toy/1.0.0"),)
+    folder = tmp_path / "set/toy/1.0.0"
     assert (done.n_episodes, done.n_steps, done.notes) == (5, 200, ())
-    before, after = all_records(toy / "toy/1.0.0"), all_records(done.folders[0])
+    before, after = all_records(toy / "toy/1.0.0"), all_records(folder)
     assert len(before) == len(after) == 5
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         for key in ("action", "observation/state", "reward"):
@@ -85,17 +86,16 @@ def test_records_hold_what_the_source_held(toy: Path, tmp_path: Path) -> None:
         assert new["episode_metadata/curation/episode_id"] == [f"toy/train/{index:06d}".encode()]
         assert set(new) - set(old) == {"steps/timestamp_ns", *(k for k in new if k.startswith("episode_metadata/"))}
         assert set(old) <= set(new)
-    info = json.loads((done.folders[0] / "dataset_info.json").read_text())
+    info = json.loads((folder / "dataset_info.json").read_text())
     (split,) = info["splits"]
     assert (info["name"], info["version"], split["name"], split["shardLengths"]) == ("toy", "1.0.0", "train", ["5"])
-    (shard,) = done.folders[0].glob("*.tfrecord-*")
+    (shard,) = folder.glob("*.tfrecord-*")
     assert shard.name == "toy-train.tfrecord-00000-of-00001"
     assert int(split["numBytes"]) == shard.stat().st_size - 5 * 16  # payloads: a record has 16 bytes around its own
 
 
 def test_what_was_written_is_curated_to_the_same_steps_again(toy: Path, tmp_path: Path) -> None:
-    done = write(CuratedSet(toy / "out"), ExportOptions(tmp_path / "toy"))
-    assert done.folders[0] == tmp_path / "toy/toy/1.0.0"
+    write(CuratedSet(toy / "out"), ExportOptions(tmp_path / "toy"))
     (tmp_path / "toy/toy/1.0.0").rename(tmp_path / "toy/1.0.0")
     assert run_job(tmp_path, RLDS).status == 0
     first, second = CuratedSet(toy / "out"), CuratedSet(tmp_path / "out")
@@ -104,8 +104,8 @@ def test_what_was_written_is_curated_to_the_same_steps_again(toy: Path, tmp_path
     for old, new in pairs:
         assert (old.episode_id, old.instruction, old.n_steps) == (new.episode_id, new.instruction, new.n_steps)
         assert first.steps(old).equals(second.steps(new))
-    again = write(second, ExportOptions(tmp_path / "again"))
-    assert [all_records(again.folders[0])[i]["steps/action"].tobytes() for i in range(5)] == [
+    write(second, ExportOptions(tmp_path / "again"))
+    assert [record["steps/action"].tobytes() for record in all_records(tmp_path / "again/toy/1.0.0")] == [
         record["steps/action"].tobytes() for record in all_records(toy / "toy/1.0.0")
     ]
 
@@ -207,10 +207,10 @@ def test_videos_are_left_out_or_become_pictures(tmp_path: Path) -> None:
         note == "arm: camera front is left out: its frames are in a video; --videos reencode makes pictures of it"
         for note in plain.notes
     )
-    assert "steps/observation/front" not in all_records(plain.folders[0])[0]
+    assert "steps/observation/front" not in all_records(tmp_path / "plain/arm/1.0.0")[0]
     seen = write(curated, ExportOptions(tmp_path / "seen", videos="reencode"))
     assert not any("front" in note for note in seen.notes)
-    for index, record in enumerate(all_records(seen.folders[0])):
+    for index, record in enumerate(all_records(tmp_path / "seen/arm/1.0.0")):
         images = record["steps/observation/front"]
         with av.open(str(tmp_path / f"arm/videos/chunk-000/observation.images.front/episode_{index:06d}.mp4")) as video:
             frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
@@ -219,7 +219,7 @@ def test_videos_are_left_out_or_become_pictures(tmp_path: Path) -> None:
             shown = np.asarray(Image.open(io.BytesIO(image)), int)
             apart = [np.abs(shown - frame).mean() for frame in frames]
             assert np.argmin(apart) == step and apart[step] < 6  # JPEG halves the colours once more
-    node = features_of(seen.folders[0])["steps/observation/front"]["image"]
+    node = features_of(tmp_path / "seen/arm/1.0.0")["steps/observation/front"]["image"]
     assert node == {"dtype": "uint8", "encodingFormat": "jpeg", "shape": {"dimensions": ["64", "64", "3"]}}
 
 
@@ -232,12 +232,23 @@ def test_columns_of_curation_come_only_when_asked(toy: Path, tmp_path: Path) -> 
     source = f"  - {{name: toy, path: {toy}/toy/1.0.0, embodiment: panda}}"
     assert run_job(tmp_path, source, embodiments=embodiments).status == 0
     curated = CuratedSet(tmp_path / "out")
-    plain = all_records(write(curated, ExportOptions(tmp_path / "plain")).folders[0])[0]
+    write(curated, ExportOptions(tmp_path / "plain"))
+    plain = all_records(tmp_path / "plain/toy/1.0.0")[0]
     assert not [key for key in plain if "gripper" in key]
-    full = all_records(write(curated, ExportOptions(tmp_path / "full", canonical=True)).folders[0])[0]
+    write(curated, ExportOptions(tmp_path / "full", canonical=True))
+    full = all_records(tmp_path / "full/toy/1.0.0")[0]
     np.testing.assert_allclose(full["steps/observation/gripper"], np.linspace(1, 0, 40), atol=1e-6)
     # `action` holds the vector, so what is called action.gripper cannot lie inside it
     np.testing.assert_array_equal(full["steps/action_gripper"], full["steps/action"].reshape(40, 7)[:, 6])
+
+
+def test_columns_and_cameras_are_left_out_when_asked(toy: Path, tmp_path: Path) -> None:
+    curated = CuratedSet(toy / "out")
+    write(curated, ExportOptions(tmp_path / "set", without=("reward", "observation.images.image")))
+    record = all_records(tmp_path / "set/toy/1.0.0")[0]
+    assert not {"steps/reward", "steps/observation/image"} & set(record) and "steps/action" in record
+    with pytest.raises(ExportError, match="--without rewrad: there is no such column; there are episode_id, "):
+        write(curated, ExportOptions(tmp_path / "set", without=("rewrad",)))
 
 
 def test_videos_are_nothing_that_rlds_holds(toy: Path, tmp_path: Path) -> None:
@@ -253,4 +264,4 @@ def test_names_that_tfds_would_not_tell_apart_are_an_error(tmp_path: Path) -> No
     with pytest.raises(ExportError, match="sources 'My-Set' and 'my set' would both be the data set 'my_set'"):
         write(CuratedSet(tmp_path / "out"), ExportOptions(tmp_path / "set"))
     alone = write(CuratedSet(tmp_path / "out"), ExportOptions(tmp_path / "set", sources=("my set",)))
-    assert alone.folders == (tmp_path / "set/my_set/1.0.0",)
+    assert alone.folders == (Path("my_set/1.0.0"),)
