@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TF := .venv-tensorflow
 SEED ?= 7
 
-.PHONY: run test lint clean tensorflow
+.PHONY: run test lint clean tensorflow test-tensorflow
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -18,9 +19,16 @@ test: $(VENV)/.installed  ## All tests; those that need real recordings read the
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-tensorflow:  ## TensorFlow in its own environment, only for benchmarks/readers.py to compare with.
-	test -x .venv-tensorflow/bin/python || $(PYTHON) -m venv .venv-tensorflow
-	.venv-tensorflow/bin/python -m pip install --quiet tensorflow-cpu==2.16.2 "numpy<2"
+tensorflow: $(TF)/.installed  ## TensorFlow in an environment of its own: numpy < 2, which the rest does without.
+
+test-tensorflow: $(TF)/.installed  ## What needs TensorFlow: the reader by tf.data, and tfds on our RLDS export.
+	$(TF)/bin/python -m pytest tests/tensorflow
+
+$(TF)/.installed: requirements-tensorflow.txt setup.py
+	test -x $(TF)/bin/python || $(PYTHON) -m venv $(TF)
+	$(TF)/bin/python -m pip install --quiet --requirement requirements-tensorflow.txt
+	$(TF)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
 
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,4 +37,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) $(TF) out build dist *.egg-info

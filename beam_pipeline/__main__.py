@@ -16,6 +16,7 @@ COMMANDS = {
     "decide": "the second half: decide by stored evidence, with other thresholds or verdicts, and publish",
     "why": "why an episode was kept, rejected, dropped, quarantined or cut, with its streams plotted",
     "inspect": "what recordings are, and where their metadata and files disagree",
+    "export": "a curated folder as a data set that training code loads",
 }
 """Each is a module of `beam_pipeline.commands`, imported where it is asked for."""
 

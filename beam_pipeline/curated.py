@@ -116,17 +116,31 @@ class CuratedSet:
         """The complete transitions (s, a, r, s') of an episode in order: at most T - 1 rows."""
         return self._of(TRANSITIONS, episode, columns)
 
+    def step_schema(self, source: str) -> pa.Schema:
+        """Names and types of a source's step columns, read from one footer."""
+        return _dataset(self.files(TRANSITIONS, source)[0]).schema
+
+    def one_step(self, episode: CuratedEpisode, columns: Sequence[str]) -> pa.Table:
+        """The first stored step of an episode, (1 row), without reading the others' pictures."""
+        for table in (TRANSITIONS, INCOMPLETE):
+            found = self._scanner(table, episode, columns).head(1)
+            if found.num_rows:
+                break
+        return found
+
     def _of(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> pa.Table:
+        return self._scanner(table, episode, columns).to_table()
+
+    def _scanner(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> ds.Scanner:
         (path,) = [p for p in self.files(table, episode.source) if p.name == episode.part]
         needed = None if columns is None else list(dict.fromkeys([FRAME_INDEX, *columns]))
-        found = _dataset(path).scanner(
+        return _dataset(path).scanner(
             columns=needed,
             filter=pc.field(EPISODE_ID) == episode.episode_id,
             batch_size=_ROWS_AT_ONCE,
             batch_readahead=1,
             fragment_readahead=1,
         )
-        return found.to_table()
 
 
 def _dataset(path: Path) -> ds.Dataset:

@@ -33,7 +33,7 @@ from transforms.sources.tf_example import Values, parse_example
 from transforms.sources.tfrecord import read_record_at
 from transforms.stage import Unreadable
 
-__all__ = ["detect", "plan", "read", "read_images"]
+__all__ = ["detect", "images_of", "plan", "read", "read_images", "recording"]
 
 _EPISODE_METADATA = "episode_metadata/"
 _SHARED_STEPS = 10_000
@@ -59,7 +59,22 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     """
     place = _PLACE.decode(ref.place)
     features = parse_example(read_record_at(ref.uri, place.offset, place.length))
-    declared, fault = load_features(os.path.dirname(ref.uri))  # noqa: PTH120 a Path per record costs as much as a column
+    return recording(ref, source, embodiment, features, load_features(os.path.dirname(ref.uri)))  # noqa: PTH120 cheaper
+
+
+def recording(
+    ref: RecordingRef,
+    source: Source,
+    embodiment: Embodiment,
+    features: Mapping[str, Values],
+    metadata_of_set: tuple[Mapping[str, Leaf], str],
+) -> Recording:
+    """The recording that an Example's features are, whoever parsed them; `metadata_of_set` is what load_features gives.
+
+    Raises Unreadable as `read` does.
+    """
+    place = _PLACE.decode(ref.place)
+    declared, fault = metadata_of_set
     steps = read_steps(features, declared)
     times, frame_index = _times(steps, embodiment)
     texts, utterances, instructions = _instructions(steps, times)
@@ -191,7 +206,12 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     Raises Unreadable where the record is damaged, IndexError for an index the camera does not have.
     """
     place = msgspec.json.decode(ref.place, type=ImagePlace)
-    payload = read_record_at(ref.uri, place.offset, place.length)
+    return images_of(ref, read_record_at(ref.uri, place.offset, place.length), indices)
+
+
+def images_of(ref: ImageRef, payload: bytes, indices: Sequence[int]) -> list[bytes]:
+    """The images of a camera from its record's payload."""
+    place = msgspec.json.decode(ref.place, type=ImagePlace)
     values = parse_example(payload, frozenset([place.key])).get(place.key)
     if values is None:
         raise Unreadable("absent", f"{Path(ref.uri).name}: no {place.key} in the record at offset {place.offset}")

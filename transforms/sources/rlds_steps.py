@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -19,6 +19,10 @@ from transforms.sources.tf_example import Values
 from transforms.sources.tfrecord import MAX_PAYLOAD_BYTES
 from transforms.stage import Unreadable
 
+EXR, WAV, FLAC, OGG = b"\x76\x2f\x31\x01", b"RIFF", b"fLaC", b"OggS"
+MP3 = (b"ID3", *(b"\xff" + bytes([second]) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)))
+MEDIA = (EXR, WAV, FLAC, OGG, *MP3)
+"""First bytes of the files that a string feature may hold."""
 _RAGGED_VALUES = "/ragged_flat_values"
 _RAGGED_LENGTHS = "/ragged_row_lengths_0"
 
@@ -59,6 +63,15 @@ def camera_name(column: str) -> str:
 def text_of(value: memoryview | bytes) -> str:
     """UTF-8 text; bytes that are none are kept as escapes."""
     return bytes(value).decode(errors="backslashreplace")
+
+
+def is_media(stored: Sequence[memoryview]) -> bool:
+    """Whether what is declared as texts are files of pictures or sound: TFDS has no other place for an EXR.
+
+    A text may begin like one; a file's head holds zeros, which a text does not.
+    """
+    heads = [bytes(item[:64]) for item in stored if len(item)]
+    return bool(heads) and all(head.startswith(MEDIA) and b"\0" in head for head in heads)
 
 
 def _own_leaf(key: str, values: Values, declared: Leaf | None, found: list[Finding]) -> Leaf:
@@ -197,8 +210,11 @@ def _ragged(features: Mapping[str, Values], stem: str, steps: int) -> pa.Array |
 def _add_texts(
     leaf: Leaf, stored: list[memoryview], steps: int, texts: dict[str, tuple[str, ...]], columns: dict[str, pa.Array]
 ) -> None:
-    """One text a step goes to `texts`; several a step become a list column, undeclared bytes a binary one."""
+    """One text a step goes to `texts`; several a step become a list column, media and undeclared bytes a binary one."""
     first = stored[0]
+    if len(stored) == steps and bytes(first[:4]).startswith(MEDIA) and is_media(stored):
+        columns[column_name(leaf.key)] = pa.array([bytes(item) for item in stored], pa.binary())
+        return
     try:
         if first is stored[-1] and stored.count(first) == len(stored):  # one text throughout: decoded once
             items = [str(first, "utf-8")] * len(stored)
