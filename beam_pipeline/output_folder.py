@@ -15,16 +15,26 @@ from typing import TypeVar
 import msgspec
 
 from transforms.coders import from_json, to_json
-from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, TRANSITIONS, VIDEOS, PartReport
+from transforms.output_files import (
+    CLUSTERS,
+    EPISODES,
+    EVIDENCE,
+    INCOMPLETE,
+    LEDGER,
+    STATISTICS,
+    TRANSITIONS,
+    VIDEOS,
+    PartReport,
+)
 
 T = TypeVar("T")
 
 STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest.json"
-SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
+SUMMARY, REPORT, INDEX, SPLITS = "run_summary.json", "report.html", "index", "splits.parquet"
 _RUN = "run.json"
 _OURS = {
-    *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
-    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT),
+    *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, CLUSTERS, INDEX),
+    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT, STATISTICS, SPLITS),
 }
 
 

@@ -24,6 +24,7 @@ from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates,
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager, RayOptions
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
+from transforms.clusters import WriteClusters
 from transforms.column_types import CheckColumnTypes
 from transforms.dedup import GPUDeduplicator
 from transforms.episode_boundary import EpisodeBoundaryDetector
@@ -40,6 +41,7 @@ from transforms.sinks import WriteKept
 from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
 from transforms.staging import STAGED, StageEpisode
+from transforms.statistics import WriteStatistics
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
 
@@ -118,8 +120,11 @@ class MultimodalPipeline:
             dead.output() | "Enter dead letters" >> beam.Map(from_dead_letter).with_output_types(LedgerRow),
             cut["ledger"],
         ) | "Merge ledger" >> beam.Flatten()
+        parts = kept | "Write kept episodes" >> WriteKept(folder, config.sink, roots, read_images)
         files = (
-            kept | "Write kept episodes" >> WriteKept(folder, config.sink, roots, read_images),
+            parts,
+            parts | "Summarise columns" >> WriteStatistics(folder),
+            clusters | "Write clusters" >> WriteClusters(folder, config.sink),
             rows | "Write ledger" >> WriteLedger(folder, config.sink, roots),
             decisions | "Write evidence" >> WriteEvidence(folder, config.sink, roots),
         ) | "Merge reports" >> beam.Flatten()
