@@ -92,6 +92,10 @@ class CuratedSet:
         found = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         return found if columns is None else found.select(columns)
 
+    def beside(self, part: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The part file of another table that is of the same episodes, whole."""
+        return _dataset(self.folder / table / part.parent.name / part.name).to_table(columns=columns)
+
     def episodes(self, source: str | None = None) -> Iterator[CuratedEpisode]:
         """Every kept episode, by source and id."""
         for name in (source,) if source is not None else self.sources():

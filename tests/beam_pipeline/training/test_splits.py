@@ -170,7 +170,9 @@ def test_notes_name_sources_without_validation_and_given_splits_left(
 def test_splits_of_another_run_are_refused(folder: Path, tmp_path: Path) -> None:
     curated = CuratedSet(folder)
     (folder / "splits.parquet").unlink(missing_ok=True)
-    with pytest.raises(OutputError, match=r"splits.parquet does not exist; run: python -m beam_pipeline split --output"):
+    with pytest.raises(
+        OutputError, match=r"splits.parquet does not exist; run: python -m beam_pipeline split --output"
+    ):
         read_splits(curated)
     pq.write_table(pq.read_table(folder / "clusters/part-00000.parquet"), folder / "splits.parquet")
     with pytest.raises(OutputError, match="was not written by `split`; remove it and run that"):
