@@ -181,11 +181,11 @@ class PartColumns:
 
     def take(self, part: int, rows: NDArray[np.int64], column: str) -> Values:
         """Values of a numeric column at N >= 1 rows of a part, (N, ...), a copy."""
-        least = int(rows.min())
+        least = int(rows[0]) if len(rows) == 1 else int(rows.min())
         group, at = self.group_of(part, least)
         values = self.group(part, group, column)
         first = least - at
-        if int(rows.max()) < first + len(values):
+        if len(rows) == 1 or int(rows.max()) < first + len(values):
             return np.asarray(values[rows - first])
         places = [self.group_of(part, row) for row in rows.tolist()]
         return np.stack([self.group(part, group, column)[at] for group, at in places])
