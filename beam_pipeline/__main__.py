@@ -17,6 +17,7 @@ COMMANDS = {
     "why": "why an episode was kept, rejected, dropped, quarantined or cut, with its streams plotted",
     "inspect": "what recordings are, and where their metadata and files disagree",
     "export": "a curated folder as a data set that training code loads",
+    "split": "train, val and test for a published output, near copies kept together",
 }
 """Each is a module of `beam_pipeline.commands`, imported where it is asked for."""
 

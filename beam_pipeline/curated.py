@@ -97,6 +97,10 @@ class CuratedSet:
         table = _dataset(path).to_table(columns=["episode_id", "content_id"])
         return table.column("episode_id").to_pylist(), table.column("content_id").to_pylist()
 
+    def beside(self, part: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The part file of another table that is of the same episodes, whole."""
+        return _dataset(self.folder / table / part.parent.name / part.name).to_table(columns=columns)
+
     def episodes(self, source: str | None = None) -> Iterator[CuratedEpisode]:
         """Every kept episode, by source and id."""
         for name in (source,) if source is not None else self.sources():

@@ -15,6 +15,7 @@ from beam_pipeline.curated import CuratedSet
 from beam_pipeline.gates import GateFailure, check_gates
 from beam_pipeline.output_folder import VERDICTS, Output
 from beam_pipeline.summary import SourceOutcomes, summarise
+from transforms.clusters import write_clusters
 from transforms.coders import from_json
 from transforms.decided_tables import (
     EpisodesTable,
@@ -97,6 +98,7 @@ def make_plan(
     if failures:
         raise GatesFailed(failures, outcomes, held.staging / OUT / LEDGER)
     reports += write_evidence(held.staging, decided, loose, config.sink)
+    reports += write_clusters(held.staging, decided.clusters, config.sink)
     kept = decided.kept()
     agreed = _agree(measured.episodes, kept)
     schema = arrow_schema(agreed)

@@ -16,12 +16,22 @@ import msgspec
 
 from transforms.coders import from_json, to_json
 from transforms.measured import STORE
-from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, TRANSITIONS, VIDEOS, PartReport
+from transforms.output_files import (
+    CLUSTERS,
+    EPISODES,
+    EVIDENCE,
+    INCOMPLETE,
+    LEDGER,
+    STATISTICS,
+    TRANSITIONS,
+    VIDEOS,
+    PartReport,
+)
 
 T = TypeVar("T")
 
 STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest.json"
-SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
+SUMMARY, REPORT, INDEX, SPLITS = "run_summary.json", "report.html", "index", "splits.parquet"
 VERDICTS = "verdicts.csv"
 """People's verdicts, which may lie in the folder before and after any run; no run writes or removes it."""
 CONFIG = "config.yaml"
@@ -30,8 +40,8 @@ _RUN = "run.json"
 _BEFORE = {STAGING, LOCK, STORE, VERDICTS, CONFIG}
 """What may lie in a folder in which nothing was published yet."""
 _OURS = {
-    *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
-    *(MANIFESTS, NEWEST, SUMMARY, REPORT, *_BEFORE),
+    *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, CLUSTERS, INDEX),
+    *(MANIFESTS, NEWEST, SUMMARY, REPORT, STATISTICS, SPLITS, *_BEFORE),
 }
 
 

@@ -33,14 +33,15 @@ from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
 from transforms.measured import SHINGLES, StoredFile, StoreEvidence, table_of
-from transforms.output_files import OUT, Part, PartReport, source_roots
+from transforms.output_files import OUT, TRANSITIONS, Part, PartReport, source_roots
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
-from transforms.reports import EDGES, STORED, WriteReports, read_edges, read_reports
+from transforms.reports import EDGES, STORED, SUMMARISED, WriteReports, read_edges, read_reports
 from transforms.sinks import WriteKept
 from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
 from transforms.staging import StageEpisode
+from transforms.statistics import WriteStatistics
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
 
@@ -122,6 +123,11 @@ class MultimodalPipeline:
         """Add the sink: parts of kept episodes in, files of their steps and videos out."""
         sink = WriteKept(str(held.staging), str(held.path), self._config.sink, plan.agreed, read_images)
         _ = parts | "Write kept episodes" >> sink | "Report files" >> WriteReports(str(held.staging))
+
+    def summarise(self, files: beam.PCollection[PartReport], held: Output) -> None:
+        """Add the statistics: all transitions files in, those that stayed where they were too, one file out."""
+        found = files | "Summarise columns" >> WriteStatistics(str(held.staging), str(held.path))
+        _ = found | "Report statistics" >> WriteReports(str(held.staging), SUMMARISED)
 
     def run(
         self,
@@ -229,6 +235,9 @@ class MultimodalPipeline:
             parts = list(plan.parts)
             work.run(lambda p: self.write(p | beam.Create(parts).with_output_types(Part), held, plan), held.staging)
             reports |= {report.path: report for report in read_reports(held.staging)}
+        transitions = [report for path, report in sorted(reports.items()) if path.startswith(f"{TRANSITIONS}/")]
+        work.run(lambda p: self.summarise(p | beam.Create(transitions).with_output_types(PartReport), held))
+        reports |= {report.path: report for report in read_reports(held.staging, SUMMARISED)}
         summary = work.summary(plan, list(reports.values()))
         manifest = publish(held, list(reports.values()), work.version, summary, sink_text(config.sink))
         return RunResult(

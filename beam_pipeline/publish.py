@@ -22,7 +22,17 @@ from beam_pipeline.output_folder import (
 )
 from beam_pipeline.summary import RunSummary
 from transforms.coders import to_json
-from transforms.output_files import EPISODES, EVIDENCE, INCOMPLETE, LEDGER, OUT, TRANSITIONS, VIDEOS, PartReport
+from transforms.output_files import (
+    CLUSTERS,
+    EPISODES,
+    EVIDENCE,
+    INCOMPLETE,
+    LEDGER,
+    OUT,
+    TRANSITIONS,
+    VIDEOS,
+    PartReport,
+)
 
 __all__ = [
     "Gate",
@@ -101,6 +111,9 @@ def _written_files(folder: Path) -> Iterator[str]:
         for path in (folder / table).glob("source=*/part-*"):
             if _PART.fullmatch(path.name):
                 yield path.relative_to(folder).as_posix()
+    for path in (folder / CLUSTERS).glob("part-*"):
+        if _PART.fullmatch(path.name):
+            yield path.relative_to(folder).as_posix()
     for path in (folder / VIDEOS).glob("*"):
         if _VIDEO.fullmatch(path.name):
             yield path.relative_to(folder).as_posix()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from transforms.dedup import clusters
 from transforms.episode import Finding
-from transforms.evidence import Decision, DuplicateEdge, Evidence, Fingerprint
+from transforms.evidence import Decision, DuplicateCluster, DuplicateEdge, Evidence, Fingerprint
 from transforms.judgement import Judged, findings_at, judge_all
 from transforms.measured import Measured
 from transforms.representatives import Standing, choose
@@ -21,11 +21,12 @@ from transforms.verdicts import Verdict, overrule
 
 @dataclass(frozen=True)
 class Decided:
-    """All of a run's decisions: `decisions` by row of `measured.episodes`, of those that are not simply kept."""
+    """All of a run's decisions: `decisions` by row of `measured.episodes`, of those that are not simply kept; clusters."""
 
     measured: Measured
     judged: Judged
     decisions: Mapping[int, Decision]
+    clusters: tuple[DuplicateCluster, ...]
 
     def kept(self) -> np.ndarray:
         """Whether each episode (N,) is kept."""
@@ -70,7 +71,7 @@ def decide_all(
     for row, verdict in said.items():
         decisions[row] = overrule(decisions.get(row) or Decision(_stub(measured, row), "kept"), verdict)
     _bound_removed(measured, decisions, params)
-    return Decided(measured, judged, decisions)
+    return Decided(measured, judged, decisions, tuple(found))
 
 
 def _stub(measured: Measured, row: int, findings: tuple[Finding, ...] = ()) -> Evidence:

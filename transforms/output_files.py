@@ -19,6 +19,10 @@ OUT = "out"
 EPISODES, TRANSITIONS, LEDGER, EVIDENCE, VIDEOS = "episodes", "transitions", "ledger", "evidence", "videos"
 INCOMPLETE = "incomplete"
 """Table of the steps that begin no transition: with the transitions, every step of the kept episodes."""
+CLUSTERS = "clusters"
+"""Table of verified duplicates, an edge a row, over all sources."""
+STATISTICS = "statistics.json"
+"""Statistics of every numeric column of the transitions."""
 
 
 @dataclass(frozen=True)

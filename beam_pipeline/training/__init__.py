@@ -1,0 +1,1 @@
+"""From a published folder to a training loop: splits, normalisation by its statistics, a torch Dataset."""

@@ -1,0 +1,85 @@
+"""Sums of float64 values and of their squares without any rounding, so that the order of adding cannot change them.
+
+A finite float64 is m * 2^(e - 53) with an integer |m| < 2^53. Values that share an exponent are added as integers, in
+limbs of 18 bits so that sums of up to ROWS_AT_ONCE products stay below 2^53, and the exponents' sums meet in one
+Python integer of unbounded size: a superaccumulator (Kulisch 2013).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS_AT_ONCE = 8192
+"""A coefficient of a square is below 2^38 and 8192 of them below 2^51: exact in float64, in which bincount adds."""
+_LIMB = 18
+_UNIT = 1074
+"""Sums count units of 2^-1074, the smallest float64; squares units of 2^-2148."""
+
+
+@dataclass(frozen=True)
+class ExactSums:
+    """Of some float64 values their sum in units of 2^-1074, and that of their squares in units of 2^-2148."""
+
+    count: int = 0
+    total: int = 0
+    squares: int = 0
+
+    def __add__(self, other: ExactSums) -> ExactSums:
+        return ExactSums(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    def mean(self) -> float:
+        """The float64 nearest to the mean; raises ZeroDivisionError of no values."""
+        return float(Fraction(self.total, self.count << _UNIT))
+
+    def std(self) -> float:
+        """The population's standard deviation, rounded once from the exact variance; ZeroDivisionError of no values."""
+        spread = self.count * self.squares - self.total * self.total  # count^2 * variance, units of 2^-2148
+        scale = max(0, 128 - spread.bit_length()) // 2 * 2 + 2  # at least 64 bits in the root
+        return float(Fraction(isqrt(spread << scale), (self.count << _UNIT) << (scale // 2)))
+
+
+def exact_sums(values: NDArray[np.float64]) -> list[ExactSums]:
+    """Sums of each column of (T, D) values, those that are not finite left out."""
+    found = [ExactSums()] * values.shape[1]
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        found = [a + b for a, b in zip(found, _of_block(values[start : start + ROWS_AT_ONCE]), strict=True)]
+    return found
+
+
+def _of_block(values: NDArray[np.float64]) -> list[ExactSums]:
+    columns = values.shape[1]
+    finite = np.isfinite(values)
+    mantissa, exponent = np.frexp(np.where(finite, values, 0.0))
+    low = int(exponent.min(initial=0))
+    span = int(exponent.max(initial=0)) - low + 1
+    place = (np.arange(columns) * span + (exponent - low)).ravel()
+    whole = np.ldexp(np.abs(mantissa), 53).astype(np.int64).ravel()
+    sign = np.sign(mantissa).ravel()
+    c, b, a = (((whole >> shift) & (2**_LIMB - 1)).astype(np.float64) for shift in (0, _LIMB, 2 * _LIMB))
+
+    def add_up(weights: NDArray[np.float64]) -> NDArray[np.int64]:
+        return np.bincount(place, weights, columns * span).astype(np.int64).reshape(columns, span)
+
+    singles = [add_up(sign * limb) for limb in (c, b, a)]
+    products = [add_up(p) for p in (c * c, 2 * b * c, 2 * a * c + b * b, 2 * a * b, a * a)]
+    used = np.flatnonzero(np.bincount(place, minlength=columns * span).reshape(columns, span).any(axis=0))
+    counts = finite.sum(axis=0).tolist()
+    return [
+        ExactSums(
+            counts[column],
+            sum(_in_units(singles, column, at, at + low - 53 + _UNIT) for at in used.tolist()),
+            sum(_in_units(products, column, at, 2 * (at + low - 53 + _UNIT)) for at in used.tolist()),
+        )
+        for column in range(columns)
+    ]
+
+
+def _in_units(limbs: list[NDArray[np.int64]], column: int, at: int, shift: int) -> int:
+    """One exponent's sum; below the normal range, where `shift` is negative, the low bits are zeros."""
+    value = sum(int(limb[column, at]) << (_LIMB * k) for k, limb in enumerate(limbs))
+    return value << shift if shift >= 0 else value >> -shift
