@@ -21,7 +21,7 @@ from transforms.verdicts import Verdict, overrule
 
 @dataclass(frozen=True)
 class Decided:
-    """All of a run's decisions: `decisions` by row of `measured.episodes`, of those that are not simply kept; clusters."""
+    """All of a run's decisions: `decisions` by row of `measured.episodes`, of those not simply kept; clusters."""
 
     measured: Measured
     judged: Judged
