@@ -8,10 +8,10 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from beam_pipeline.work import one_display
 from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.runner import RayOptions
 from beam_pipeline.runner.progress import JobProgress, StageProgress
+from beam_pipeline.work import one_display
 
 JOB = JobProgress(
     (
