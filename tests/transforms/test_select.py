@@ -222,6 +222,7 @@ def test_an_episode_kept_against_the_rules_may_represent():
     assert (found["a"].outcome, found["b"].outcome, found["b"].duplicate_of) == ("kept", "duplicate", "a")
 
 
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.floats(-3, 3)), st.booleans()), max_size=12))
 def test_judging_in_columns_is_judging_one_by_one(found):
     rules = {"a": Rule(max=1), "b": Rule(min=-1, max=2)}
