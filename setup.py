@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "gpu": ["cupy-cuda12x>=14.2,<15", "torch>=2.6,<3"],
     "tensorflow": ["tensorflow==2.16.*", "tensorflow-io==0.37.1", "numpy<2"],
+    "plot": ["matplotlib>=3.9"],
     "gcs": ["gcsfs>=2026.10"],
     "s3": ["s3fs>=2026.10"],
     "ros": ["mcap>=1.2", "rosbags>=0.10"],
