@@ -14,6 +14,7 @@ EXTRAS = {
         "numpy<2",
         "protobuf<5",
     ],
+    "plot": ["matplotlib>=3.9"],
     "gcs": ["gcsfs>=2026.10"],
     "s3": ["s3fs>=2026.10"],
     "ros": ["mcap>=1.2", "rosbags>=0.10"],

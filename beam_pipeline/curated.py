@@ -81,16 +81,25 @@ class CuratedSet:
                 raise OutputError(f"{path} is gone, and the manifest names it; curate again, or copy the folder whole")
         return tuple(found)
 
-    def rows(self, table: str, source: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """A whole table in memory, with its `source` as a column: for the small ones (episodes, ledger, evidence)."""
+    def rows(
+        self,
+        table: str,
+        source: str | None = None,
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+    ) -> pa.Table:
+        """A table in memory, with its `source` as a column: for the small ones (episodes, ledger, evidence).
+
+        `where` takes some of its rows.
+        """
         parts = []
         for name in (source,) if source is not None else self.sources():
             for path in self.files(table, name):
                 wanted = None if columns is None else [column for column in columns if column != "source"]
-                part = _dataset(path).to_table(columns=wanted)
+                part = _dataset(path).to_table(columns=wanted, filter=where)
                 parts.append(part.append_column("source", pa.array([name] * part.num_rows, pa.string())))
         found = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
-        return found if columns is None else found.select(columns)
+        return found if columns is None or not parts else found.select(columns)
 
     def ids(self, path: Path) -> tuple[list[str], list[str]]:
         """Episode ids and content ids of a part of the episodes table, in its order."""

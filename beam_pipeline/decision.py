@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_pipeline.carried import NOTHING, Carried, carried, keep_part, kept_videos, place_members
 from beam_pipeline.config import PipelineConfig
@@ -34,7 +35,7 @@ from transforms.evidence import DuplicateEdge, StagedColumn
 from transforms.measured import StoredFile, load_measured
 from transforms.output_files import EVIDENCE, LEDGER, OUT, OutcomeCount, Part, PartReport
 from transforms.output_schema import AgreedSchema, agree_on_columns, arrow_schema
-from transforms.verdicts import Verdict, check_verdicts, read_verdicts, without_episode
+from transforms.verdicts import NO_EPISODE, Verdict, check_verdicts, read_verdicts, without_episode
 
 _COLUMNS = tuple[StagedColumn, ...]
 
@@ -186,5 +187,9 @@ def _earlier_ids(held: Output) -> dict[str, str]:
     if held.previous is None:
         return {}
     published = CuratedSet(held.path)
-    rows = [published.rows(table, columns=["episode_id", "source"]) for table in (LEDGER, EVIDENCE)]
+    columns = ["episode_id", "source"]
+    rows = [
+        published.rows(LEDGER, columns=columns),
+        published.rows(EVIDENCE, columns=columns, where=pc.field("check") == NO_EPISODE),
+    ]
     return {row["episode_id"]: row["source"] for table in rows if table.num_rows for row in table.to_pylist()}

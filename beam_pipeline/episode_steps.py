@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.curated import CuratedSet
 from beam_pipeline.explanation import Explanation
 from beam_pipeline.typed_yaml import ConfigError
-from transforms.episode import IMAGES, STEPS, Episode, Recording
-from transforms.episode_boundary import EpisodeBoundaryDetector
+from transforms.episode import IMAGES, STEPS, TIMESTAMP
 from transforms.loader import ReadRecording, plan
 from transforms.source_paths import expand
 from transforms.stage import DeadLetter, EpisodeStage, attempt
@@ -67,17 +67,20 @@ def _read(told: Explanation, file: Path | None) -> pa.Table:
     ref = next((ref for ref in plan(source) if ref.recording_id == told.recording_id), None)
     if ref is None:
         raise NoSteps(f"source {source.name!r} does not have the recording {told.recording_id!r} any more")
-    reader = ReadRecording({source.name: source}, config.embodiments, config.media)
-    aligned = TemporalAlignmentStage(config.temporal_alignment)
     found: Any = ref
-    for stage in (reader, aligned):
+    reader = ReadRecording({source.name: source}, config.embodiments, config.media)
+    for stage in (reader, TemporalAlignmentStage(config.temporal_alignment)):
         (found,) = _through(stage, found)
-    if told.row["outcome"] == "cut" or not told.row["parent_id"]:
-        return _table(found)
-    for part in _through(EpisodeBoundaryDetector(config.episode_boundary), found):
-        if isinstance(part, Episode) and part.episode_id == told.row["episode_id"]:
-            return pa.Table.from_batches([part.steps])
-    raise NoSteps(f"the recording {told.recording_id!r} is not cut there any more, or this part was set aside")
+    steps = pa.Table.from_batches([found.streams[STEPS]])
+    return steps if not told.row["parent_id"] else _part(steps, told)
+
+
+def _part(steps: pa.Table, told: Explanation) -> pa.Table:
+    """The steps of a recording that one of its parts has, by time."""
+    start, end = told.row["start_ns"], told.row["end_ns"]
+    if start is None or end is None:
+        raise NoSteps(f"this part of {told.recording_id!r} has no times to find it by")
+    return steps.filter((pc.field(TIMESTAMP) >= start) & (pc.field(TIMESTAMP) <= end))
 
 
 def _through(stage: EpisodeStage, element: Any) -> Iterator[Any]:
@@ -89,7 +92,3 @@ def _through(stage: EpisodeStage, element: Any) -> Iterator[Any]:
     if isinstance(results, DeadLetter):
         raise NoSteps(f"it cannot be read: {results.rule}: {results.detail}")
     yield from results
-
-
-def _table(recording: Recording) -> pa.Table:
-    return pa.Table.from_batches([recording.streams[STEPS]])

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from beam_pipeline.curated import CuratedSet
 from transforms.output_files import EVIDENCE, LEDGER
@@ -65,12 +64,14 @@ class Explanation:
 
 def explain(published: CuratedSet, episode_id: str) -> Explanation:
     """Explain one row of the ledger; raises UnknownEpisode."""
-    ledger = _table(published, LEDGER)
-    found = ledger.filter(pc.field("episode_id") == episode_id).to_pylist()
+    ledger = published.rows(LEDGER)
+    found = ledger.filter(pc.field("episode_id") == episode_id).to_pylist() if ledger.num_rows else []
     if not found:
-        raise UnknownEpisode(unknown_id(episode_id, set(ledger.column("episode_id").to_pylist())))
+        raise UnknownEpisode(
+            unknown_id(episode_id, set(ledger.column("episode_id").to_pylist() if ledger.num_rows else ()))
+        )
     (row,) = found
-    findings = _table(published, EVIDENCE, row["source"], pc.field("episode_id") == episode_id).to_pylist()
+    findings = published.rows(EVIDENCE, row["source"], where=pc.field("episode_id") == episode_id).to_pylist()
     outcome, stage = row["outcome"], row["stage"]
     decisive = _decisive(row, findings)
     lines = [_headline(row)]
@@ -99,19 +100,6 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
         lines += [f"  {c['episode_id']}: {c['outcome']}{_by(c)}, {_span(c)}" for c in children]
         cuts = tuple(c["start_ns"] for c in children[1:] if c["start_ns"] is not None)
     return Explanation(row, tuple(lines), *_place(decisive), cuts)
-
-
-def _table(
-    published: CuratedSet, table: str, source: str | None = None, where: pc.Expression | None = None
-) -> pa.Table:
-    """Rows of a small table with their source; only those of one source, or that a filter takes."""
-    parts = []
-    for name in (source,) if source is not None else published.sources():
-        for path in published.files(table, name):
-            kind = "parquet" if path.suffix == ".parquet" else "ipc"
-            rows = ds.dataset(str(path), format=kind).to_table(filter=where)
-            parts.append(rows.append_column("source", pa.array([name] * rows.num_rows, pa.string())))
-    return pa.concat_tables(parts) if parts else pa.table({"episode_id": pa.array([], pa.string())})
 
 
 def _headline(row: Row) -> str:
@@ -203,7 +191,7 @@ def _closest(findings: Sequence[Row]) -> Iterator[str]:
 
 def _neighbours(published: CuratedSet, row: Row, decisive: Row, ledger: pa.Table) -> Iterator[str]:
     """The episodes of the source whose worst value of the same check is nearest to this one's."""
-    own = _table(published, EVIDENCE, row["source"], pc.field("check") == decisive["check"])
+    own = published.rows(EVIDENCE, row["source"], where=pc.field("check") == decisive["check"])
     if own.num_rows == 0 or decisive["value"] is None or decisive["threshold"] is None:
         return
     worst: dict[str, float] = {}

@@ -211,9 +211,7 @@ class MultimodalPipeline:
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner, any_owner=True) as held:
             files = stored_files(held.path, self._config)
             shingles = [str(file.path) for file in files if table_of(file) == SHINGLES]
-            work.run(
-                lambda p: self.compare(p | beam.Create(shingles, reshuffle=False).with_output_types(str), held.staging)
-            )
+            work.run(lambda p: self.compare(p | beam.Create(shingles).with_output_types(str), held.staging))
             return self._publish(work, held, read_edges(held.staging), staged=False, files=files)
 
     def _publish(

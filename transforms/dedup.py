@@ -14,6 +14,7 @@ from itertools import combinations
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from numpy.typing import NDArray
@@ -110,20 +111,22 @@ def candidates(batches: Iterable[bytes], max_bucket: int) -> Iterator[Pair]:
     """Distinct candidate pairs (smaller id first) of one partition's band rows."""
     table = pa.Table.from_batches([transforms.coders.from_ipc(batch) for batch in batches])
     encoded = table.column("id").combine_chunks().dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    rank = np.argsort(np.argsort(np.array(names, object)))[encoded.indices.to_numpy()]
+    order_of_names = pc.sort_indices(encoded.dictionary)
+    names = encoded.dictionary.take(order_of_names)
+    ranks = np.empty(len(names), np.int64)
+    ranks[np.asarray(order_of_names)] = np.arange(len(names))
+    rank = ranks[encoded.indices.to_numpy()]
     band, key = (table.column(name).to_numpy() for name in ("band", "key"))
     order = np.lexsort((rank, key, band))
     band, key, rank = band[order], key[order], rank[order]
     cuts = np.flatnonzero((band[1:] != band[:-1]) | (key[1:] != key[:-1])) + 1
     starts, stops = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(rank)]])
     full = stops - starts > 1
-    names.sort()
     seen: set[tuple[int, int]] = set()
     for start, stop in zip(starts[full].tolist(), stops[full].tolist(), strict=True):
         seen.update(bucket_pairs(rank[start:stop].tolist(), max_bucket))
     for low, high in sorted(seen):
-        yield names[low], names[high]
+        yield names[low].as_py(), names[high].as_py()
 
 
 class _Blocks(beam.DoFn):
@@ -131,9 +134,15 @@ class _Blocks(beam.DoFn):
 
     def __init__(self, params: DedupParams) -> None:
         self._params = params
+        self._files: ShingleFiles | None = None
 
     def process(self, element: str, paths: Sequence[str]) -> Iterator[DocumentBlock]:
-        yield from ShingleFiles(paths).blocks(element, self._params.block_bytes)
+        if self._files is None or not self._files.are(paths):
+            self._files = ShingleFiles(paths)
+        yield from self._files.blocks(element, self._params.block_bytes)
+
+    def teardown(self) -> None:
+        self._files = None
 
 
 def pair_rows(pairs: Iterable[Pair], partitions: int) -> Iterator[tuple[int, bytes]]:

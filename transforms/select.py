@@ -9,7 +9,7 @@ from typing import Any
 
 from transforms.episode import Finding
 from transforms.evidence import Decision, DuplicateCluster, Evidence, JudgedFinding
-from transforms.representatives import Duplicate, Standing
+from transforms.representatives import Duplicate
 
 STAGES = (
     "load",
@@ -137,22 +137,6 @@ def decide(evidence: Evidence, params: SelectParams) -> Decision:
         failed[0].threshold,
         first.unit,
         first.detail,
-    )
-
-
-def standing(decision: Decision, params: SelectParams) -> Standing:
-    """Where an episode stands among its duplicates: its lowest measured quality, at six decimals."""
-    scores = [
-        finding.value
-        for finding in decision.evidence.findings
-        if finding.check == params.quality_check and finding.status == "measured" and finding.value is not None
-    ]
-    return Standing(
-        unlabelled=not decision.evidence.instruction,
-        no_quality=not scores,
-        negative_quality=-round(min(scores), 6) if scores else 0.0,
-        episode_id=decision.evidence.episode_id,
-        passing=decision.outcome == "kept",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,11 @@ class ShingleFiles:
         self._table = pa.concat_tables(tables) if tables else None
         self._ids = self._table.column("episode_id").combine_chunks() if self._table else pa.array([], pa.string())
 
+    def are(self, paths: Sequence[str]) -> bool:
+        """Whether these are the same files."""
+        return sorted(paths) == list(self._paths)
+
+    @cached_property
     def contents(self) -> Contents:
         """Equal contents under their smallest id; raises ValueError where an episode has no content id."""
         if self._table is None:
@@ -56,7 +62,7 @@ class ShingleFiles:
 
     def content_edges(self) -> Iterator[DuplicateEdge]:
         """A star from the smallest id of each content: equality is transitive, so it says all."""
-        first = self.contents().first
+        first = self.contents.first
         for row in np.flatnonzero(first != np.arange(len(first))).tolist():
             yield DuplicateEdge(self._ids[int(first[row])].as_py(), self._ids[row].as_py(), "exact", 1.0)
 
@@ -67,7 +73,7 @@ class ShingleFiles:
         index = self._paths[path]
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         sizes = np.asarray(pc.binary_length(self._table.column("trajectory_shingles").slice(start, stop - start)))
-        rows = np.flatnonzero(self.contents().distinct()[start:stop] & (sizes > 0))
+        rows = np.flatnonzero(self.contents.distinct()[start:stop] & (sizes > 0))
         filled = np.cumsum(sizes[rows])
         for part in range(int(filled[-1] - 1) // block_bytes + 1 if len(rows) else 0):
             own = rows[(filled - 1) // block_bytes == part] + start

@@ -163,7 +163,8 @@ def test_gate_that_fails_publishes_nothing(folder: Path, capsys: pytest.CaptureF
     assert job.status == 3
     assert "nothing was published: source 'i': max_rejected_fraction is 0.5, more than 0;" in shown.err
     assert "integrity.nan 1" in shown.out, "the reasons are not shown"
-    published = {p.name for p in job.output.iterdir()} - {"_staging", "_lock"}
+    assert "the evidence is stored: `decide` takes other rules and gates without measuring again" in shown.err
+    published = {p.name for p in job.output.iterdir()} - {"_staging", "_lock", "_evidence"}
     assert not published, published
 
 

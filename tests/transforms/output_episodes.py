@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,10 @@ from PIL import Image
 
 from transforms.arrays import list_column
 from transforms.episode import CameraModel, Episode, Finding, ImageRef, VideoRef
-from transforms.evidence import Decision
+from transforms.evidence import Evidence
 from transforms.fingerprint import FingerprintParams
+from transforms.measured import STORE, Measured, StoredFile, load_measured, write_part
+from transforms.output_files import OUT
 from transforms.part_writer import file_hash
 from transforms.staging import StageEpisode
 from transforms.transition_alignment import TransitionAlignmentParams, align_transitions
@@ -100,7 +103,19 @@ def video_episode(source: str, index: int, video: Path, steps: int = 4) -> Episo
     return align_transitions(episode, TransitionAlignmentParams())
 
 
-def kept(staging: Path, episodes: Sequence[Episode]) -> list[Decision]:
-    """Stage the episodes and keep them all."""
+def staged(staging: Path, episodes: Sequence[Episode]) -> list[Evidence]:
+    """Stage the episodes; what was measured of each."""
     stage = StageEpisode(str(staging), FingerprintParams())
-    return [Decision(evidence, "kept") for episode in episodes for evidence in stage.process_element(episode)]
+    return [evidence for episode in episodes for evidence in stage.process_element(episode)]
+
+
+def stored(staging: Path, evidence: Sequence[Evidence], roots: Mapping[str, str]) -> Measured:
+    """The same as stored evidence, read back."""
+    files = []
+    for source in sorted({one.source for one in evidence}):
+        own = [one for one in evidence if one.source == source]
+        for report in write_part(staging, source, 0, own, roots.get(source, "")):
+            files.append(StoredFile(source, staging / OUT / report.path))
+    measured = load_measured(files)
+    rmtree(staging / OUT / STORE)
+    return measured

@@ -178,7 +178,7 @@ def test_recall_at_the_threshold_is_as_documented():
 
 def test_errors_name_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match=r"episode a has no content_id; fill it"):
-        ShingleFiles(shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)).contents()
+        list(ShingleFiles(shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)).content_edges())
     with pytest.raises(ValueError, match=r"dedup.trajectory_jaccard is 0; need 0 < trajectory_jaccard <= 1"):
         DedupParams(trajectory_jaccard=0)
     with pytest.raises(ValueError, match=r"dedup.block_bytes is 0; need at least 1"):

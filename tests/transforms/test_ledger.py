@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,34 +14,26 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transforms.output_episodes import image_episode, kept
-from transforms.evidence import Decision, JudgedFinding, LedgerRow
-from transforms.ledger import WriteEvidence, WriteLedger, from_dead_letter, from_decision
+from tests.transforms.output_episodes import image_episode, staged
+from transforms.decided_tables import count_outcomes, ledger_table, write_evidence, write_ledger
+from transforms.deciding import Decided, decide_all
+from transforms.evidence import Evidence, LedgerRow
+from transforms.ledger import from_dead_letter
+from transforms.measured import StoredFile, StoreEvidence, load_measured
 from transforms.output_files import OUT, OutcomeCount
+from transforms.part_writer import SinkParams
 from transforms.partition import cut_parts, part_of
-from transforms.reports import WriteCounts, WriteReports, read_counts, read_reports
-from transforms.sinks import SinkParams
+from transforms.reports import STORED, WriteReports, read_reports
+from transforms.select import Rule, SelectParams
 from transforms.stage import DeadLetter
 
 ROOTS = {"arm": "/raw/arm"}
+RULES = SelectParams(rules={"quality.sparc": Rule(min=-2.0)})
 
 
-def rejected(decision: Decision) -> Decision:
-    judged = tuple(
-        JudgedFinding(f, 2.0, False) if f.check == "quality.sparc" else JudgedFinding(f)
-        for f in decision.evidence.findings
-    )
-    return replace(
-        decision, outcome="rejected", judged=judged, stage="quality", rule="quality.sparc", value=-1.5, threshold=2.0
-    )
-
-
-def rows_of_every_kind(staging: Path) -> list[LedgerRow]:
-    first, second = kept(staging, [image_episode("arm", 0), image_episode("arm", 1)])
+def left_rows() -> list[LedgerRow]:
     absent = "/raw/arm/shard-9.h5 is absent"
     return [
-        from_decision(first),
-        from_decision(rejected(second)),
         from_dead_letter(
             DeadLetter("load", "arm/train/000008", "arm", "/raw/arm/s.h5", "truncated", "/raw/arm/s.h5: 3 B")
         ),
@@ -50,70 +41,74 @@ def rows_of_every_kind(staging: Path) -> list[LedgerRow]:
             DeadLetter("load", "arm/train/000009", "arm", "/raw/arm/shard-9.h5", "declared_absent", absent)
         ),
         LedgerRow("arm/long", "arm", "cut", stage="episode_boundary", rule="gap", n_children=2),
-        LedgerRow("arm/long/0", "arm", "kept", parent_id="arm/long"),
-        LedgerRow("arm/long/5", "arm", "kept", parent_id="arm/long"),
+        LedgerRow("arm/long/0", "arm", "rejected", parent_id="arm/long"),
+        LedgerRow("arm/long/5", "arm", "rejected", parent_id="arm/long"),
     ]
 
 
-def write_ledger(staging: Path, rows: list[LedgerRow], params: SinkParams) -> None:
+def decided(staging: Path, left: list[LedgerRow]) -> Decided:
+    """Two measured episodes, of which the rules reject the second, and what left before, through stored evidence."""
+    evidence = staged(staging, [image_episode("arm", 1), image_episode("arm", 0)])
     with TestPipeline(runner=FnApiRunner()) as pipeline:
-        planned = pipeline | beam.Create(rows)
-        reports = planned | WriteLedger(str(staging), params, ROOTS)
-        _ = reports | WriteReports(str(staging))
-        _ = planned | WriteCounts(str(staging))
+        rows = pipeline | "Left" >> beam.Create(left, reshuffle=False).with_output_types(LedgerRow)
+        measured = pipeline | "Measured" >> beam.Create(evidence, reshuffle=False).with_output_types(Evidence)
+        _ = (measured, rows) | StoreEvidence(str(staging), ROOTS) | WriteReports(str(staging), STORED)
+    files = [StoredFile(r.source, staging / OUT / r.path) for r in read_reports(staging, STORED)]
+    return decide_all(load_measured(files), [], RULES, {})
 
 
 def test_every_kind_of_row_is_written_sorted_and_counted(tmp_path: Path) -> None:
-    rows = rows_of_every_kind(tmp_path)
-    write_ledger(tmp_path, rows[::-1], SinkParams(ledger_part_rows=3))
-    reports = read_reports(tmp_path)
+    ledger = ledger_table(decided(tmp_path, left_rows()[::-1]))
+    reports = write_ledger(tmp_path, ledger, SinkParams(ledger_part_rows=3))
     assert [(r.path, r.rows) for r in reports] == [
         ("ledger/source=arm/part-00000.parquet", 3),
         ("ledger/source=arm/part-00001.parquet", 3),
         ("ledger/source=arm/part-00002.parquet", 1),
     ]
     found = [row for r in reports for row in pq.ParquetFile(tmp_path / OUT / r.path).read().to_pylist()]
-    assert [row["episode_id"] for row in found] == sorted(row.episode_id for row in rows)
+    ids = ["arm/long", "arm/long/0", "arm/long/5", *(f"arm/train/00000{n}" for n in (0, 1, 8, 9))]
+    assert [row["episode_id"] for row in found] == ids
     by_id = {row["episode_id"]: row for row in found}
     assert by_id["arm/train/000008"]["detail"] == "s.h5: 3 B", "no path of this machine"
     assert by_id["arm/train/000008"]["uri"] == "s.h5"
     assert (by_id["arm/train/000009"]["stage"], by_id["arm/train/000009"]["rule"]) == ("load", "declared_absent")
-    assert (by_id["arm/train/000001"]["value"], by_id["arm/train/000001"]["threshold"]) == (-1.5, 2.0)
+    assert (by_id["arm/train/000001"]["value"], by_id["arm/train/000001"]["threshold"]) == (-2.5, -2.0)
+    assert by_id["arm/train/000001"]["uri"] == "shard-1.h5"
     assert by_id["arm/long"]["n_children"] == 2
     assert by_id["arm/train/000000"]["n_steps"] == 5
-    assert read_counts(tmp_path) == [
+    assert count_outcomes(ledger) == [
         OutcomeCount("arm", "cut", "episode_boundary", "gap", False, 1),
         OutcomeCount("arm", "kept", "", "", False, 1),
-        OutcomeCount("arm", "kept", "", "", True, 2),
         OutcomeCount("arm", "quarantined", "load", "declared_absent", False, 1),
         OutcomeCount("arm", "quarantined", "load", "truncated", False, 1),
+        OutcomeCount("arm", "rejected", "", "", True, 2),
         OutcomeCount("arm", "rejected", "quality", "quality.sparc", False, 1),
     ]
 
 
 def test_an_id_with_two_rows_fails_the_run_by_name(tmp_path: Path) -> None:
-    rows = [LedgerRow("a/7", "a", "kept"), LedgerRow("a/8", "a", "kept"), LedgerRow("a/7", "a", "quarantined")]
-    with pytest.raises(Exception, match="'a/7' of source 'a' has two rows where each input has exactly one"):
-        write_ledger(tmp_path, rows, SinkParams())
+    ledger = ledger_table(decided(tmp_path, [LedgerRow("arm/train/000001", "arm", "quarantined")]))
+    message = "'arm/train/000001' of source 'arm' has two rows where each input has exactly one"
+    with pytest.raises(ValueError, match=message):
+        write_ledger(tmp_path, ledger, SinkParams())
+    with pytest.raises(Exception, match="'a/7' of source 'a' has two rows"):
+        decided(tmp_path, [LedgerRow("a/7", "a", "quarantined"), LedgerRow("a/7", "a", "cut")])
 
 
-def test_no_input_still_leaves_counts_and_reports(tmp_path: Path) -> None:
-    write_ledger(tmp_path, [], SinkParams())
-    assert read_reports(tmp_path) == []
-    assert read_counts(tmp_path) == []
+def test_no_input_is_an_empty_ledger(tmp_path: Path) -> None:
+    ledger = ledger_table(decide_all(load_measured([]), [], RULES, {}))
+    assert ledger.num_rows == 0 and count_outcomes(ledger) == [] and write_ledger(tmp_path, ledger, SinkParams()) == []
 
 
 def test_evidence_holds_every_finding_of_kept_and_rejected(tmp_path: Path) -> None:
-    first, second = kept(tmp_path, [image_episode("arm", 0), image_episode("arm", 1)])
-    with TestPipeline(runner=FnApiRunner()) as pipeline:
-        decisions = pipeline | beam.Create([rejected(second), first])
-        _ = decisions | WriteEvidence(str(tmp_path), SinkParams(), ROOTS)
+    made = decided(tmp_path, [])
+    write_evidence(tmp_path, made, [], SinkParams())
     rows = ds.dataset(tmp_path / OUT / "evidence", partitioning="hive").to_table().to_pylist()
-    count = len(first.evidence.findings)
+    count = len(rows) // 2
     assert [r["episode_id"] for r in rows] == ["arm/train/000000"] * count + ["arm/train/000001"] * count
     verdicts = {(r["episode_id"], r["check"]): (r["value"], r["threshold"], r["passed"]) for r in rows}
-    assert verdicts["arm/train/000001", "quality.sparc"] == (-2.5, 2.0, False)
-    assert verdicts["arm/train/000000", "quality.sparc"] == (-1.5, None, None)
+    assert verdicts["arm/train/000001", "quality.sparc"] == (-2.5, -2.0, False)
+    assert verdicts["arm/train/000000", "quality.sparc"] == (-1.5, -2.0, True)
     assert verdicts["arm/train/000000", "physics.limits"] == (None, None, None)
 
 

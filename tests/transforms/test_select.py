@@ -1,34 +1,41 @@
 """Rules, representatives and guardrails."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-import apache_beam as beam
+import pyarrow as pa
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
-from apache_beam.testing.util import assert_that
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transforms.episode import Finding
+from transforms.deciding import decide_all
+from transforms.episode import Episode, Finding
 from transforms.evidence import Decision, DuplicateCluster, DuplicateEdge, Evidence, Fingerprint
-from transforms.representatives import choose
+from transforms.judgement import judge_all
+from transforms.measured import StoredFile, load_measured, write_part
+from transforms.output_files import OUT
 from transforms.select import (
     DEFAULT_RULES,
     GuardrailExceeded,
     Rule,
-    Select,
     SelectParams,
     bound_component,
     bound_removed,
     decide,
-    standing,
+    judge,
 )
 from transforms.union_find import components
+from transforms.verdicts import Verdict
+
+NO_STEPS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
 
 
 def evidence(name: str, *findings: Finding, text: str = "pick", source: str = "s", status: str = "matched") -> Evidence:
+    head = Episode(name, source, "arm", "", "rlds", NO_STEPS, instruction=text, instruction_status=status)
     return Evidence(
         episode_id=name,
         source=source,
@@ -42,6 +49,7 @@ def evidence(name: str, *findings: Finding, text: str = "pick", source: str = "s
         instruction=text,
         instruction_status=status,
         findings=findings,
+        head=head,
     )
 
 
@@ -63,8 +71,30 @@ def near(a: str, b: str, similarity: float = 0.9, relabelled: bool = False) -> D
 
 
 def chosen(group: DuplicateCluster, *rows: Evidence) -> dict[str, str]:
-    params = SelectParams()
-    return {d.episode_id: d.representative for d in choose(group, (standing(decide(r, params), params) for r in rows))}
+    found = decided(rows, group.edges, SelectParams())
+    return {name: d.duplicate_of for name, d in found.items() if d.outcome == "duplicate" and d.duplicate_of}
+
+
+def decided(
+    rows: Iterable[Evidence],
+    edges: Iterable[DuplicateEdge],
+    params: SelectParams,
+    verdicts: Mapping[str, Verdict] | None = None,
+) -> dict[str, Decision]:
+    """Every decision by id, out of evidence that was stored and read back."""
+    with TemporaryDirectory() as folder:
+        reports = [
+            report
+            for source in sorted({row.source for row in rows})
+            for report in write_part(Path(folder), source, 0, [r for r in rows if r.source == source], "")
+        ]
+        files = [StoredFile(report.source, Path(folder) / OUT / report.path) for report in reports]
+        measured = load_measured(files)
+    result = decide_all(measured, edges, params, verdicts or {})
+    kept = {row.episode_id: Decision(row, "kept") for row in rows}
+    ids = measured.episodes.column("episode_id").to_pylist()
+    assert len(ids) == len(kept)
+    return kept | {ids[row]: decision for row, decision in result.decisions.items()}
 
 
 def test_the_earliest_stage_that_fails_decides_and_all_findings_are_judged():
@@ -150,17 +180,66 @@ def test_guardrails_name_value_limit_and_remedy():
 
 def test_a_guardrail_fails_the_run():
     rows = [evidence("a"), evidence("b")]
-    with (
-        pytest.raises(Exception, match=r"1 of 2 episodes \(0.500\) are duplicates"),
-        Pipeline(FnApiRunner()) as pipeline,
-    ):
-        select(pipeline, rows, [cluster(near("a", "b"))], SelectParams(max_removed_fraction=0.4))
+    with pytest.raises(GuardrailExceeded, match=r"1 of 2 episodes \(0.500\) are duplicates"):
+        decided(rows, [near("a", "b")], SelectParams(max_removed_fraction=0.4))
 
 
-def select(pipeline: Pipeline, rows: list, clusters: list, params: SelectParams) -> beam.PCollection[Decision]:
-    measured = pipeline | "Evidence" >> beam.Create(rows, reshuffle=False).with_output_types(Evidence)
-    found = pipeline | "Clusters" >> beam.Create(clusters, reshuffle=False).with_output_types(DuplicateCluster)
-    return (measured, found) | "Select" >> Select(params)
+def said(name: str, word: Literal["keep", "reject"]) -> dict[str, Verdict]:
+    return {name: Verdict(name, word, "Ann", "I saw it", "verdicts.csv:2")}
+
+
+def test_a_verdict_beats_the_rules_and_what_they_say_stays():
+    rows = [evidence("a", fast(1.5)), evidence("b")]
+    kept = decided(rows, [], SelectParams(), said("a", "keep"))["a"]
+    assert (kept.outcome, kept.stage, kept.rule) == ("kept", "verdicts", "verdict.keep")
+    assert (kept.value, kept.threshold, kept.unit) == (1.5, 1.0, "ratio")
+    reason = "the rules reject it: physics.velocity_ratio 1.5 ratio, limit 1; joint 2"
+    assert kept.detail == f"kept by Ann: I saw it; {reason}"
+    rejected = decided(rows, [], SelectParams(), said("b", "reject"))["b"]
+    assert (rejected.outcome, rejected.rule) == ("rejected", "verdict.reject")
+    assert rejected.detail == "rejected by Ann: I saw it; the rules keep it"
+
+
+def test_a_kept_duplicate_stays_beside_its_representative():
+    rows = [evidence("a", ldlj(-1.0)), evidence("b", ldlj(-2.0)), evidence("c", ldlj(-3.0))]
+    edges = [near("a", "b"), near("a", "c"), near("b", "c")]
+    found = decided(rows, edges, SelectParams(), said("b", "keep"))
+    assert {name: d.outcome for name, d in found.items()} == {"a": "kept", "b": "kept", "c": "duplicate"}
+    assert found["b"].duplicate_of == "a" and "the rules drop it as a duplicate" in found["b"].detail
+
+
+def test_a_rejected_representative_gives_its_place_to_another_member():
+    rows = [evidence("a", ldlj(-1.0)), evidence("b", ldlj(-2.0)), evidence("c", ldlj(-3.0))]
+    edges = [near("a", "b"), near("a", "c"), near("b", "c")]
+    found = decided(rows, edges, SelectParams(), said("a", "reject"))
+    assert {name: d.outcome for name, d in found.items()} == {"a": "rejected", "b": "kept", "c": "duplicate"}
+    assert found["c"].duplicate_of == "b"
+
+
+def test_an_episode_kept_against_the_rules_may_represent():
+    rows = [evidence("a", ldlj(-1.0), fast(2.0)), evidence("b", ldlj(-2.0))]
+    found = decided(rows, [near("a", "b")], SelectParams(), said("a", "keep"))
+    assert (found["a"].outcome, found["b"].outcome, found["b"].duplicate_of) == ("kept", "duplicate", "a")
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.floats(-3, 3)), st.booleans()), max_size=12))
+def test_judging_in_columns_is_judging_one_by_one(found):
+    rules = {"a": Rule(max=1), "b": Rule(min=-1, max=2)}
+    findings = [
+        Finding("quality", check, value, status="measured" if ran else "not_run") for check, value, ran in found
+    ]
+    table = pa.table(
+        {
+            "check": pa.array([f.check for f in findings], pa.string()),
+            "value": pa.array([f.value for f in findings], pa.float64()),
+            "status": pa.array([f.status for f in findings], pa.string()),
+        }
+    )
+    columns = judge_all(table, rules).columns()
+    expected = [judge(finding, rules) for finding in findings]
+    assert columns["threshold"].to_pylist() == [one.threshold for one in expected]
+    assert columns["passed"].to_pylist() == [one.passed for one in expected]
 
 
 @st.composite
@@ -184,25 +263,20 @@ def situations(draw):
     return draw(st.permutations(rows)), draw(st.permutations(clusters))
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(situations())
 def test_exactly_one_decision_for_each_evidence(situation):
     rows, clusters = situation
-    direct = {(e.a, e.b) for c in clusters for e in c.edges if not e.relabelled}
-
-    def hold(decisions: list[Decision]) -> None:
-        assert sorted(d.evidence.episode_id for d in decisions) == sorted(row.episode_id for row in rows)
-        by_id = {d.evidence.episode_id: d for d in decisions}
-        for name, decision in by_id.items():
-            assert (decision.outcome == "rejected") == any(
-                f.check.startswith("physics") for f in decision.evidence.findings
-            )
-            assert (decision.duplicate_of is not None) == (decision.outcome == "duplicate")
-            if decision.duplicate_of is not None:
-                assert by_id[decision.duplicate_of].outcome == "kept"
-                assert tuple(sorted((name, decision.duplicate_of))) in direct
-        kept = sorted(name for name, d in by_id.items() if d.outcome == "kept")
-        assert not [pair for pair in combinations(kept, 2) if pair in direct]
-
-    with Pipeline(FnApiRunner()) as pipeline:
-        assert_that(select(pipeline, rows, clusters, SelectParams()), hold)
+    edges = [edge for group in clusters for edge in group.edges]
+    direct = {(e.a, e.b) for e in edges if not e.relabelled}
+    by_id = decided(rows, edges, SelectParams())
+    assert sorted(by_id) == sorted(row.episode_id for row in rows)
+    failing = {row.episode_id for row in rows if any(f.check.startswith("physics") for f in row.findings)}
+    for name, decision in by_id.items():
+        assert (decision.outcome == "rejected") == (name in failing)
+        assert (decision.duplicate_of is not None) == (decision.outcome == "duplicate")
+        if decision.duplicate_of is not None:
+            assert by_id[decision.duplicate_of].outcome == "kept"
+            assert tuple(sorted((name, decision.duplicate_of))) in direct
+    kept = sorted(name for name, d in by_id.items() if d.outcome == "kept")
+    assert not [pair for pair in combinations(kept, 2) if pair in direct]

@@ -13,19 +13,25 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 
-from tests.transforms.output_episodes import image_episode, kept, read_images, video_episode, video_file
+from tests.transforms.output_episodes import image_episode, read_images, staged, stored, video_episode, video_file
 from transforms import staging as staging_module
+from transforms.coders import to_ipc
+from transforms.decided_tables import EpisodesTable, cut_source, rows_of_source, write_episodes
+from transforms.deciding import decide_all
 from transforms.episode import Episode, ImageRef
-from transforms.evidence import Decision
-from transforms.output_files import OUT, PartReport
-from transforms.part_writer import file_hash
+from transforms.evidence import Evidence
+from transforms.output_files import OUT, Member, Part, PartReport
+from transforms.output_schema import agree_on_columns
+from transforms.part_writer import file_hash, open_part
 from transforms.reports import WriteReports, read_reports
+from transforms.select import SelectParams
 from transforms.sinks import SinkParams, WriteKept, copy_video
 from transforms.transition_rows import ReadImages
 
@@ -33,13 +39,33 @@ SMALL = SinkParams(part_target_mb=0.002, row_group_rows=5)
 
 
 def write(
-    staging: Path, decisions: Sequence[Decision], params: SinkParams = SMALL, images: ReadImages = read_images
+    staging: Path, episodes: Sequence[Evidence], params: SinkParams = SMALL, images: ReadImages = read_images
 ) -> list[PartReport]:
     roots = {"arm": "/raw/arm", "other one": str(staging.parent)}
+    decided = decide_all(stored(staging, episodes, roots), [], SelectParams(), {})
+    table = decided.measured.episodes
+    names, sizes = table.column("episode_id").to_pylist(), table.column("n_bytes").to_pylist()
+    parts = [
+        Part(source, index, tuple(Member(name) for name in ids))
+        for source, start, count in rows_of_source(table)
+        for index, ids in enumerate(
+            cut_source(
+                source,
+                names[start : start + count],
+                sizes[start : start + count],
+                [True] * count,
+                params.part_target_mb * 2**20,
+            )
+        )
+    ]
+    agreed = agree_on_columns((one.source, one.columns) for one in episodes)
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = write_episodes(staging, EpisodesTable(decided), parts, row_of, params)
     with TestPipeline(runner=FnApiRunner()) as pipeline:
-        reports = pipeline | beam.Create(decisions) | WriteKept(str(staging), params, roots, images)
+        made = pipeline | beam.Create(parts, reshuffle=False).with_output_types(Part)
+        reports = made | WriteKept(str(staging), "", params, agreed, images)
         _ = reports | WriteReports(str(staging))
-    return read_reports(staging)
+    return sorted([*rows, *read_reports(staging)], key=lambda report: report.path)
 
 
 def mixture(folder: Path) -> list[Episode]:
@@ -51,7 +77,7 @@ def mixture(folder: Path) -> list[Episode]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("output")
     staging = folder / "_staging"
-    write(staging, kept(staging, mixture(folder)))
+    write(staging, staged(staging, mixture(folder)))
     return staging / OUT
 
 
@@ -161,7 +187,7 @@ def test_bytes_do_not_depend_on_input_order(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         staging = tmp_path / f"run{seed}" / "_staging"
         staging.mkdir(parents=True)
-        decisions = kept(staging, mixture(tmp_path / f"run{seed}"))
+        decisions = staged(staging, mixture(tmp_path / f"run{seed}"))
         random.Random(seed).shuffle(decisions)
         hashes.append([(r.path, r.hash, r.rows) for r in write(staging, decisions)])
         assert all(file_hash(staging / OUT / path) == found for path, found, _ in hashes[-1])
@@ -175,7 +201,7 @@ ALLOWED = [p for p in product(("parquet", "arrow"), ("zstd", "lz4", "snappy", "n
 @pytest.mark.parametrize(("format", "compression"), ALLOWED)
 def test_both_formats_and_all_compressions_hold_the_same_rows(tmp_path: Path, format: str, compression: str) -> None:
     params = SinkParams(format=format, compression=compression, row_group_rows=3)  # type: ignore[arg-type]
-    reports = write(tmp_path, kept(tmp_path, [image_episode("arm", i) for i in range(2)]), params)
+    reports = write(tmp_path, staged(tmp_path, [image_episode("arm", i) for i in range(2)]), params)
     assert [Path(r.path).suffix for r in reports] == [f".{format}"] * 3
     table = ds.dataset(tmp_path / OUT / "transitions", format=format, partitioning="hive").to_table()
     assert table["next.reward"].to_pylist() == [0.0, 1.0, 2.0, 3.0] * 2
@@ -208,7 +234,7 @@ def test_one_episode_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     from transforms import sinks
 
-    decisions = kept(tmp_path, [image_episode("arm", i) for i in range(12)])
+    decisions = staged(tmp_path, [image_episode("arm", i) for i in range(12)])
     alive: list[weakref.ref[Episode]] = []
     most = 0
 
@@ -221,9 +247,7 @@ def test_one_episode_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
         return episode
 
     monkeypatch.setattr(sinks, "load_episode", counted)
-    params = SinkParams(row_group_rows=5)
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        _ = pipeline | beam.Create(decisions) | WriteKept(str(tmp_path), params, {}, read_images)
+    write(tmp_path, decisions, SinkParams(row_group_rows=5))
     assert len(alive) == 12
     assert most <= 2, "the one being loaded, and at most the one just written"
 
@@ -239,9 +263,9 @@ def test_images_are_fetched_once_and_in_windows(tmp_path: Path) -> None:
     from transforms.staging import load_episode
     from transforms.transition_rows import transition_batches
 
-    (decision,) = kept(tmp_path, [image_episode("arm", 0, steps=1200)])
-    episode = load_episode(tmp_path, decision.evidence.staged)
-    schema = arrow_schema(AgreedSchema(decision.evidence.columns))
+    (evidence,) = staged(tmp_path, [image_episode("arm", 0, steps=1200)])
+    episode = load_episode(tmp_path, evidence.staged)
+    schema = arrow_schema(AgreedSchema(evidence.columns))
     rows = sum(batch.num_rows for batch in transition_batches(episode, schema, counting))
     assert rows == 1199
     assert [len(c) for c in calls] == [512, 512, 174]
@@ -257,3 +281,22 @@ def test_a_changed_video_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_kept_writes_no_file_but_a_report(tmp_path: Path) -> None:
     assert write(tmp_path, []) == []
+
+
+def test_row_groups_do_not_depend_on_how_rows_come_in(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    texts = ["x" * int(n) for n in rng.integers(0, 40_000, 600)]
+    schema = pa.schema([("text", pa.string()), ("values", pa.list_(pa.field("item", pa.float32()))), ("n", pa.int64())])
+    whole = pa.table([texts, [[1.5] * (i % 5) for i in range(600)], [*range(599), None]], schema=schema)
+    hashes = []
+    for format, size in product(("parquet", "arrow"), (1, 7, 600)):
+        params = SinkParams(format=format, row_group_rows=200)  # type: ignore[arg-type]
+        with open_part(tmp_path, f"x{size}.{format}", schema, params, "s") as (writer, reports):
+            for batch in whole.to_batches(max_chunksize=size):
+                read = pa.ipc.open_stream(to_ipc(batch)).read_all().to_batches()[0]  # another layout in memory
+                writer.write(read)
+        hashes.append((format, reports[0].hash))
+    assert len(set(hashes)) == 2, hashes
+    groups = pq.ParquetFile(tmp_path / OUT / "x1.parquet").metadata
+    sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+    assert len(sizes) > 3 and sum(sizes) == 600 and max(sizes) <= 200
