@@ -80,7 +80,7 @@ class McapReading:
                     self._where.pop(channel.channel_id, None)
             elif op == records.METADATA:
                 name, texts = records.read_metadata(bytes(data))
-                self.bag.metadata.update({f"metadata.{name}.{key}": value for key, value in texts.items()})
+                self.bag.metadata.update({".".join(("metadata", name, key)): value for key, value in texts.items()})
             elif op == records.STATISTICS:
                 self._statistics = records.read_statistics(bytes(data))
             elif op == records.FOOTER:
