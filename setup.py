@@ -28,6 +28,7 @@ EXTRAS = {
         "pyhamcrest>=2.1,<3",
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "rosbags>=0.11",
         "ruff>=0.9",
         "tenacity>=9,<10",
         "types-PyYAML",

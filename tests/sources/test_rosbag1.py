@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import bz2
 import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import lz4.frame
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,6 +31,7 @@ from transforms.conventions import Embodiment, Source, TopicField, Topics
 from transforms.episode import Finding, Recording
 from transforms.sources import rosbag1
 from transforms.sources.rosbag1_messages import messages_in
+from transforms.sources.rosbag1_records import Record, chunk_records
 from transforms.stage import Unreadable
 
 COUNT = 300
@@ -210,6 +213,17 @@ def test_chunks_that_cannot_be_walked(tmp_path: Path, spoil: Callable[[bytes, in
     except Unreadable as error:
         details = [error.problem.detail]
     assert any(words in detail for detail in details) or "holds nothing to read" in details[0]
+
+
+@pytest.mark.parametrize("compression", ["bz2", "lz4"])
+def test_a_chunk_that_unpacks_to_far_more_than_it_declares(compression: str) -> None:
+    zeros = bytes(64 << 20)
+    packed = bz2.compress(zeros) if compression == "bz2" else lz4.frame.compress(zeros)
+    fields = {"compression": compression.encode(), "size": struct.pack("<I", 1000)}
+    unpacked, why = chunk_records(Record(0, 5, fields, 0, len(packed)), packed)
+    assert 1000 < len(unpacked) <= 4 << 20 and "it holds at least" in why and "where 1000 are declared" in why
+    huge = Record(0, 5, {**fields, "size": b"\xff" * 4}, 0, len(packed))
+    assert chunk_records(huge, packed) == (b"", "it claims 4294967295 bytes, more than the limit of 1073741824")
 
 
 def test_a_bag_that_was_never_closed(tmp_path: Path) -> None:
