@@ -29,7 +29,7 @@ _CHUNKS_TO_GUESS = 4
 
 
 def detect(path: Path) -> bool:
-    """True for a file with the magic of a ROS bag, or named `.bag` or `.bag.active`; a folder of bags is planned entry by entry."""
+    """True for a file with the magic of a ROS bag, or named as one; a folder of bags is planned entry by entry."""
     return path.is_file() and (path.name.endswith(_SUFFIXES) or records.has_magic(path))
 
 
