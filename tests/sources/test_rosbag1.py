@@ -383,7 +383,7 @@ def write_every_type(path: Path, count: int, compression: str) -> dict[str, list
             bag.write(
                 "/imu", ns, kind("sensor_msgs/Imu")(head, turn, nine, vector(*x[:3]), nine, vector(*x[3:6]), nine)
             )
-            bag.write("/tf", ns, kind("tf2_msgs/TFMessage")([placed]))
+            bag.write("/tf", ns, kind("tf2_msgs/TFMessage" if compression == "none" else "tf/tfMessage")([placed]))
             roi = kind("sensor_msgs/RegionOfInterest")(0, 0, 0, 0, False)
             info = (head, 16, 16, "plumb_bob", np.arange(5.0), np.arange(9.0), nine, np.zeros(12), 0, 0, roi)
             bag.write("/cam/camera_info", ns, kind("sensor_msgs/CameraInfo")(*info))
