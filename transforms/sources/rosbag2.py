@@ -174,7 +174,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
                 bag.findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
             else:
                 images[name] = _image_ref(ref.uri, files, topic, bag.topics[name])
-    beside = [video for file in files for video in videos_beside(file)]
+    beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
     held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
     return assemble(ref, source, held, beside)
 
@@ -184,7 +184,7 @@ def guess(path: Path) -> Topics:
     found = Collected()
     _read_file(path, found, limit=_ROWS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, [video.name for video in videos_beside(path)], sorted(found.metadata))
+    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))
 
 
 def _image_ref(uri: str, files: Sequence[Path], topic: Topic, collector: TopicCollector) -> ImageRef:
