@@ -154,6 +154,19 @@ def walk(file: BinaryIO, size: int, at: int = len(MAGIC)) -> Iterator[Extent]:
         at = found.end
 
 
+def summary_at(file: BinaryIO, size: int) -> int | None:
+    """Where the summary begins, by the footer at the end of a whole file; None where there is none."""
+    footer = RECORD_HEAD + 20 + len(MAGIC)
+    if size < footer + len(MAGIC):
+        return None
+    file.seek(size - footer)
+    data = file.read(footer)
+    if data[0] != FOOTER or not data.endswith(MAGIC):
+        return None
+    start: int = _LENGTH(data, RECORD_HEAD)[0]
+    return start if len(MAGIC) <= start < size else None
+
+
 def content(file: BinaryIO, extent: Extent) -> bytes:
     """The content of a record, or what the file still holds of it."""
     file.seek(extent.at + RECORD_HEAD)
