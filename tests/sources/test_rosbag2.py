@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.bag_files import DEFINITIONS, START_NS, STEP_NS, Message, header, joints, jpeg, write_db3, write_mcap
+from tests.bag_files import START_NS, STEP_NS, Message, header, joints, jpeg, write_db3, write_mcap
 from tests.sources.test_mcap import LEAD, STATE, T, found, values
 from transforms.arrays import column_matrix
 from transforms.conventions import Embodiment, Source
@@ -74,7 +74,7 @@ def test_other_databases_and_broken_ones(tmp_path: Path) -> None:
     (tmp_path / "none.db3").write_bytes(b"")
     (tmp_path / "text.db3").write_bytes(b"hello, this is text")
     cut = write_db3(tmp_path / "cut.db3", messages())
-    cut.write_bytes(cut.read_bytes()[:3000])
+    cut.write_bytes(cut.read_bytes()[:90])
     renamed = (tmp_path / "notes.db3").write_bytes((tmp_path / "notes.sqlite").read_bytes())
     assert renamed
     problems = {}
@@ -98,17 +98,15 @@ def test_other_databases_and_broken_ones(tmp_path: Path) -> None:
 
 
 def test_a_database_cut_in_its_rows_keeps_what_is_whole(tmp_path: Path) -> None:
-    path = write_db3(tmp_path / "a.db3", joints(STATE, values(1, 400)))
-    size = path.stat().st_size
-    path.write_bytes(path.read_bytes()[: size * 6 // 10])
-    source = Source("b", str(path))
-    (ref,) = plan(source)
-    try:
-        recording = FORMATS["rosbag2"].read(ref, source, Embodiment())
-    except Unreadable as error:
-        assert error.problem.rule in ("corrupt", "empty")
-    else:
-        assert found(recording, "integrity.chunk")
+    state = values(1, 400)
+    path = write_db3(tmp_path / "a.db3", joints(STATE, state))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    recording = load(path)
+    read = column_matrix(recording.streams["observation.state"], "observation.state")
+    assert read is not None and 100 < len(read) < 300
+    np.testing.assert_array_equal(read, state[: len(read)])
+    ((_, detail),) = found(recording, "integrity.chunk")
+    assert f"a.db3: {STATE} cannot be read on (database disk image is malformed)" in detail
 
 
 def test_no_message(tmp_path: Path) -> None:
@@ -121,4 +119,3 @@ def test_no_message(tmp_path: Path) -> None:
     (ref,) = plan(source)
     with pytest.raises(Unreadable, match=r"a\.db3 holds no message"):
         FORMATS["rosbag2"].read(ref, source, Embodiment())
-    assert DEFINITIONS

@@ -116,7 +116,7 @@ class McapReading:
         except DamagedRecord as error:
             self._losses.chunk_damaged(extent.at, head, str(error))
             return
-        self._losses.chunk_whole()
+        self._losses.chunk_whole(head.size, len(found.channel))
         self._take(found, batch)
 
     def _bare(self, file: BinaryIO, run: Sequence[Extent]) -> None:

@@ -29,7 +29,8 @@ _MESSAGE = np.dtype(
     }
 )
 _MAX_CHUNK = 1 << 32
-_STEP = 1 << 20
+_STEP = 512
+"""Bytes that are asked of a cut chunk at once: of a read that meets its end, none come."""
 
 
 class DamagedRecord(ValueError):

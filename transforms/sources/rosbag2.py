@@ -78,7 +78,10 @@ def _problem(path: Path) -> Problem | None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    """The database, never written to; one that is cut is opened too, which SQLite refuses without the pragma."""
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    database.execute("pragma writable_schema = on")
+    return database
 
 
 _BAGS = BagFormat(FORMAT, SUFFIX, is_database, _problem)
@@ -132,10 +135,20 @@ def _read_file(path: Path, bag: Collected, limit: int | None = None) -> tuple[in
 
 
 def _batches(database: sqlite3.Connection, topic: int, limit: int | None) -> Iterator[list[tuple[int, int, bytes]]]:
-    """Rows `id, timestamp, data` of a topic in the order in which they were written."""
+    """Rows `id, timestamp, data` of a topic in the order in which they were written; the last before an error too."""
     query = "select id, timestamp, data from messages where topic_id = ? order by id limit ?"
-    cursor = database.execute(query, (topic, -1 if limit is None else limit))
-    while rows := cursor.fetchmany(_ROWS):
+    rows: list[tuple[int, int, bytes]] = []
+    try:
+        for row in database.execute(query, (topic, -1 if limit is None else limit)):
+            rows.append(row)
+            if len(rows) == _ROWS:
+                yield rows
+                rows = []
+    except sqlite3.DatabaseError:
+        if rows:
+            yield rows
+        raise
+    if rows:
         yield rows
 
 
