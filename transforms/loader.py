@@ -28,18 +28,6 @@ from transforms.stage import EpisodeStage, Unreadable, contained
 if TYPE_CHECKING:
     from transforms.ray_source import Dataset
 
-__all__ = [
-    "FORMATS",
-    "MultimodalLoader",
-    "PlanRecordings",
-    "ReadRecording",
-    "detect",
-    "expand",
-    "found_in",
-    "plan",
-    "read_images",
-]
-
 FORMATS: Mapping[str, ModuleType] = {
     "rlds": rlds,
     "lerobot": lerobot,

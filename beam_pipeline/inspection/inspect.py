@@ -15,7 +15,8 @@ from beam_pipeline.inspection.report import DatasetReport, Notices
 from transforms.conventions import Source
 from transforms.episode import Problem
 from transforms.instruction_grounding import InstructionGroundingParams, is_generic
-from transforms.loader import expand, found_in, is_whole_folder
+from transforms.loader import found_in, is_whole_folder
+from transforms.source_paths import expand
 from transforms.stage import Unreadable
 
 NAME = "inspect"

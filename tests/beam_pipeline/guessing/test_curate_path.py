@@ -1,4 +1,4 @@
-"""`curate PATH --output DIR`: the guessed file is written, used, kept; the same file by --config gives the same bytes."""
+"""`curate PATH --output DIR`: the guessed file is written, used and kept; by --config it gives the same bytes."""
 
 from __future__ import annotations
 
