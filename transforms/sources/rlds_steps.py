@@ -17,7 +17,7 @@ from transforms.episode import Finding
 from transforms.sources.rlds_leaf import STEP_PREFIX, Leaf, column_name, infer_leaf
 from transforms.sources.tf_example import Values
 from transforms.sources.tfrecord import MAX_PAYLOAD_BYTES
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 _RAGGED_VALUES = "/ragged_flat_values"
 _RAGGED_LENGTHS = "/ragged_row_lengths_0"

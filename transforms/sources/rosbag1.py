@@ -19,7 +19,7 @@ from transforms.sources.ros_recording import Bag, assemble, named_topics, videos
 from transforms.sources.ros_streams import guessed
 from transforms.sources.rosbag1_images import image_ref, read_images
 from transforms.sources.rosbag1_read import BagReading
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "guess", "plan", "read", "read_images"]
 

@@ -20,7 +20,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "in"
-    make_sample(folder, seed=7, episodes=4)
+    make_sample(folder, seed=7, episodes=8)
     return folder
 
 
