@@ -107,7 +107,7 @@ def _chunk(cycle: int, rng: np.random.Generator) -> tuple[bytes, int]:
     return head + struct.pack("<Q", len(stored)) + stored, len(stamps) * len(TOPICS)
 
 
-def _write_file(out: BinaryIO, rng: np.random.Generator) -> int:
+def _write_file(out: BinaryIO, rng: np.random.Generator, chunks: int) -> int:
     """One recording; returns its messages."""
     declared = _record(
         SCHEMA, struct.pack("<H", 1) + _text("sensor_msgs/msg/JointState") + _text("ros2msg") + _text(DEFINITION)
@@ -117,7 +117,7 @@ def _write_file(out: BinaryIO, rng: np.random.Generator) -> int:
     out.write(MAGIC + _record(HEADER, _text("ros2") + _text("noise")) + declared)
     messages = 0
     indexes = b""
-    for number in range(CHUNKS_PER_FILE):
+    for number in range(chunks):
         content, count = _chunk(number * CYCLES_PER_CHUNK, rng)
         at = out.tell()
         out.write(_record(CHUNK, content))
@@ -133,15 +133,15 @@ def _write_file(out: BinaryIO, rng: np.random.Generator) -> int:
     out.write(_record(DATA_END, bytes(4)))
     summary = out.tell()
     each = b"".join(struct.pack("<HQ", n, messages // len(TOPICS)) for n in range(1, len(TOPICS) + 1))
-    span = (START_NS, START_NS + CHUNKS_PER_FILE * CYCLES_PER_CHUNK * PERIOD_NS)
-    said = struct.pack("<QHIIIIQQ", messages, 1, len(TOPICS), 0, 0, CHUNKS_PER_FILE, *span)
+    span = (START_NS, START_NS + chunks * CYCLES_PER_CHUNK * PERIOD_NS)
+    said = struct.pack("<QHIIIIQQ", messages, 1, len(TOPICS), 0, 0, chunks, *span)
     out.write(declared + indexes + _record(STATISTICS, said + struct.pack("<I", len(each)) + each))
     out.write(_record(FOOTER, struct.pack("<QQI", summary, 0, 0)) + MAGIC)
     return messages
 
 
-def write_mcap(folder: Path, megabytes: float) -> Corpus:
-    """Files of ten minutes of four JointState topics of seven joints at 50 Hz, zstd chunks of 1 MB; steps are messages.
+def write_mcap(folder: Path, megabytes: float, chunks: int = CHUNKS_PER_FILE) -> Corpus:
+    """Files of ten minutes of four JointState topics of seven joints at 50 Hz, zstd chunks of 18 s; steps are messages.
 
     Two topics hold position, velocity and effort, two position alone. Message indexes are left out: no side needs them.
     """
@@ -152,6 +152,6 @@ def write_mcap(folder: Path, megabytes: float) -> Corpus:
     while total < megabytes * 1e6:
         files.append(folder / f"noise{len(files):05d}.mcap")
         with files[-1].open("wb") as out:
-            messages += _write_file(out, rng)
+            messages += _write_file(out, rng, chunks)
         total += files[-1].stat().st_size
     return Corpus(folder, tuple(files), len(files), messages)

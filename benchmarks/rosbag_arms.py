@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.reader_arms import Arm, costed
-from transforms.conventions import Embodiment, Source
+from transforms.conventions import Embodiment, Source, Topics
+from transforms.episode import Recording
 from transforms.sources import rosbag1
 
 WAYS = ("Reader, typestore of ROS 1", "AnyReader")
@@ -13,14 +16,20 @@ WAYS = ("Reader, typestore of ROS 1", "AnyReader")
 
 
 def rosbag_arm(path: Path, passes: int = 1) -> Arm:
-    """Plan, then read a file to a Recording; units: messages, a row of a stream each."""
+    """Plan, then read a file to a Recording; units: messages, as many a row as the stream has topics."""
     source = Source("rosbag", str(path), "rosbag1")
 
     def once() -> int:
-        recordings = (rosbag1.read(ref, source, Embodiment()) for ref in rosbag1.plan(source, path))
-        return sum(batch.num_rows for recording in recordings for batch in recording.streams.values())
+        recordings = [rosbag1.read(ref, source, Embodiment()) for ref in rosbag1.plan(source, path)]
+        return sum(_messages_of(recording) for recording in recordings)
 
     return lambda: costed(lambda: sum(once() for _ in range(passes)))
+
+
+def _messages_of(recording: Recording) -> int:
+    columns = msgspec.json.decode(recording.attributes["topics"], type=Topics).columns
+    each = {name: len({part.topic for part in columns[name]}) for name in recording.streams}
+    return sum(each[name] * batch.num_rows for name, batch in recording.streams.items())
 
 
 def _messages(path: Path, way: str) -> int:

@@ -120,18 +120,18 @@ def _packed(records: bytes, compression: str) -> bytes:
     return pa.compress(records, codec="lz4", asbytes=True) if compression == "lz4" else records
 
 
-def _bag_header(index_pos: int) -> bytes:
-    fields = {"chunk_count": _word(CHUNKS_PER_FILE), "conn_count": _word(len(TOPICS))}
+def _bag_header(index_pos: int, chunks: int) -> bytes:
+    fields = {"chunk_count": _word(chunks), "conn_count": _word(len(TOPICS))}
     header = _fields(**fields, index_pos=struct.pack("<Q", index_pos), op=b"\x03")
     padding = 4096 - 8 - len(header)
     return _word(len(header)) + header + _word(padding) + b" " * padding
 
 
-def _write_file(out: BinaryIO, rng: np.random.Generator, compression: str) -> int:
+def _write_file(out: BinaryIO, rng: np.random.Generator, compression: str, chunks: int) -> int:
     """One recording; returns its messages."""
-    out.write(MAGIC + _bag_header(0))
+    out.write(MAGIC + _bag_header(0, chunks))
     infos = b""
-    for chunk in range(CHUNKS_PER_FILE):
+    for chunk in range(chunks):
         records, logged, offsets = _chunk(chunk * CYCLES_PER_CHUNK, rng)
         declared = _connections() if chunk == 0 else b""
         at = out.tell()
@@ -154,11 +154,11 @@ def _write_file(out: BinaryIO, rng: np.random.Generator, compression: str) -> in
     index_pos = out.tell()
     out.write(_connections() + infos)
     out.seek(len(MAGIC))
-    out.write(_bag_header(index_pos))
-    return CHUNKS_PER_FILE * CYCLES_PER_CHUNK * len(TOPICS)
+    out.write(_bag_header(index_pos, chunks))
+    return chunks * CYCLES_PER_CHUNK * len(TOPICS)
 
 
-def write_rosbags(folder: Path, megabytes: float) -> Corpus:
+def write_rosbags(folder: Path, megabytes: float, chunks: int = CHUNKS_PER_FILE) -> Corpus:
     """Files of five minutes of four JointState topics of seven joints at 100 Hz, in chunks of 1 MB; steps are messages.
 
     Files are uncompressed, as rosbag records unless asked, but for every third, lz4 and bz2 in turns.
@@ -172,6 +172,6 @@ def write_rosbags(folder: Path, megabytes: float) -> Corpus:
         compression = COMPRESSIONS[1 + number // 3 % 2] if number % 3 == 2 else "none"
         files.append(folder / f"noise{number:05d}.bag")
         with files[-1].open("wb") as out:
-            messages += _write_file(out, rng, compression)
+            messages += _write_file(out, rng, compression, chunks)
         total += files[-1].stat().st_size
     return Corpus(folder, tuple(files), len(files), messages)

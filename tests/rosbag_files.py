@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.rosbag1 import Reader, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from tests.factories import motion
 
 STORE = get_typestore(Stores.ROS1_NOETIC)
+for _name in ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage"):
+    STORE.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", _name))
 TYPES = STORE.types
 JOINTS = tuple(f"joint_{i}" for i in range(7))
 START_NS = 1_700_000_000_250_000_000

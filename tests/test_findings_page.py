@@ -22,6 +22,8 @@ PAGE = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 FAMILIES = "timestamps|integrity|frames|quality|physics|conventions|metadata|grounding|alignment"
 CHECK = re.compile(rf"(?:{FAMILIES})\.[a-z0-9_]+")
 OPEN = re.compile(rf"(?:{FAMILIES})\.")
+FILES = {"metadata.yaml"}
+"""Names of files that read like checks."""
 WORD = re.compile(r"[a-z]+(_[a-z]+)*")
 PREFIXED = {"metadata_finding": ("metadata.", 0), "_not_run": ("conventions.", 0), "_gripper": ("conventions.", 1)}
 """Functions that put a family before the word they are given, and which argument it is."""
@@ -54,7 +56,7 @@ def texts(node: ast.AST) -> set[str]:
 
 def stated(tree: ast.Module) -> set[str]:
     """Checks that stand in the code whole, or as the word given to a function that puts the family before it."""
-    found = {text for text in texts(tree) if CHECK.fullmatch(text)}
+    found = {text for text in texts(tree) - FILES if CHECK.fullmatch(text)}
     for call in calls(tree, set(PREFIXED)):
         family, place = PREFIXED[called(call)]
         if len(call.args) > place and isinstance(call.args[place], ast.Constant):

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import mcap_arms, mcap_corpus, rosbag_arms, rosbag_corpus
 from benchmarks.harness import Bar, Report, Row, finish
 from benchmarks.readers import hdf5_rows, lerobot_rows, measure, rlds_rows, video_rows
+from tests.rosbag_files import by_rosbags
+from transforms.conventions import Embodiment, Source
+from transforms.sources import mcap, rosbag1
 
 
 def test_lerobot_and_hdf5_sides_see_the_same_rows(tmp_path: Path) -> None:
@@ -23,6 +27,37 @@ def test_lerobot_and_hdf5_sides_see_the_same_rows(tmp_path: Path) -> None:
 def test_video_sides_see_the_same_frames(tmp_path: Path) -> None:
     rows = {row.name: row.value for row in video_rows(tmp_path, 0.5)}
     assert {"video: ratio", "video: ratio, mean of the luma plane", "video: ratio, no pixel touched"} <= set(rows)
+
+
+def test_mcap_sides_see_the_same_messages_and_ours_the_same_numbers(tmp_path: Path) -> None:
+    corpus = mcap_corpus.write_mcap(tmp_path / "mcap", 0.1, chunks=1)
+    (path,) = corpus.files
+    assert {mcap_arms.mcap_arm(path)().units, corpus.steps} == {4 * mcap_corpus.CYCLES_PER_CHUNK}
+    assert {mcap_arms.support_arm(path, way)().units for way in mcap_arms.WAYS} == {corpus.steps}
+    source = Source("m", str(path))
+    (ref,) = mcap.plan(source, path)
+    streams = mcap.read(ref, source, Embodiment()).streams
+    first = next(m for m in mcap_arms.decoded(path, mcap_arms.WAYS[0]) if m.velocity)
+    row = streams["observation.state"].slice(0, 1).to_pylist()[0]
+    joints = len(mcap_corpus.JOINTS)
+    assert row["observation.state"][:joints] == first.position and row["observation.effort"][:joints] == first.effort
+
+
+def test_bag_sides_see_the_same_messages_and_ours_the_same_numbers(tmp_path: Path) -> None:
+    corpus = rosbag_corpus.write_rosbags(tmp_path / "bags", 6, chunks=1)
+    first, _, packed = corpus.files[:3]
+    many = len(rosbag_corpus.TOPICS) * rosbag_corpus.CYCLES_PER_CHUNK
+    assert b"compression=lz4" in packed.read_bytes()[:6000] and corpus.steps == many * len(corpus.files)
+    for path in (first, packed):
+        assert rosbag_arms.rosbag_arm(path)().units == many
+        assert {rosbag_arms.rosbags_arm(path, way)().units for way in rosbag_arms.WAYS} == {many}
+    source = Source("b", str(packed))
+    (ref,) = rosbag1.plan(source, packed)
+    recording = rosbag1.read(ref, source, Embodiment())
+    assert {finding.check for finding in recording.findings} <= {"timestamps.log_delay_ms", "alignment.topic_skew_ms"}
+    messages = [m for _, m in by_rosbags(packed, "/left/joint_states")]
+    rows = next(b for b in recording.streams.values() if "observation.effort" in b.schema.names).to_pylist()
+    assert [row["observation.effort"][:7] for row in rows] == [m.effort.tolist() for m in messages]
 
 
 def test_without_tensorflow_the_rows_say_why(tmp_path: Path) -> None:

@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+import bz2
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
+import lz4.frame
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rosbags.rosbag1 import Reader
 
+from tests.factories import jpeg
 from tests.rosbag_files import (
     DELAY_NS,
     JOINTS,
     PERIOD_NS,
     START_NS,
+    TYPES,
     by_rosbags,
     chunks_of,
+    header,
     joint_state,
     new_bag,
     record,
@@ -26,9 +35,10 @@ from tests.rosbag_files import (
 from transforms import loader
 from transforms.arrays import column_matrix
 from transforms.conventions import Embodiment, Source, TopicField, Topics
-from transforms.episode import Finding, Recording
+from transforms.episode import Finding, ImageRef, Recording
 from transforms.sources import rosbag1
 from transforms.sources.rosbag1_messages import messages_in
+from transforms.sources.rosbag1_records import Record, chunk_records
 from transforms.stage import Unreadable
 
 COUNT = 300
@@ -212,6 +222,17 @@ def test_chunks_that_cannot_be_walked(tmp_path: Path, spoil: Callable[[bytes, in
     assert any(words in detail for detail in details) or "holds nothing to read" in details[0]
 
 
+@pytest.mark.parametrize("compression", ["bz2", "lz4"])
+def test_a_chunk_that_unpacks_to_far_more_than_it_declares(compression: str) -> None:
+    zeros = bytes(64 << 20)
+    packed = bz2.compress(zeros) if compression == "bz2" else lz4.frame.compress(zeros)
+    fields = {"compression": compression.encode(), "size": struct.pack("<I", 1000)}
+    unpacked, why = chunk_records(Record(0, 5, fields, 0, len(packed)), packed)
+    assert 1000 < len(unpacked) <= 4 << 20 and "it holds at least" in why and "where 1000 are declared" in why
+    huge = Record(0, 5, {**fields, "size": b"\xff" * 4}, 0, len(packed))
+    assert chunk_records(huge, packed) == (b"", "it claims 4294967295 bytes, more than the limit of 1073741824")
+
+
 def test_a_bag_that_was_never_closed(tmp_path: Path) -> None:
     """rosbag record writes a chunk's sizes when it ends the chunk: until then both are 0, and no index follows."""
     write_joints(tmp_path / "whole.bag", COUNT)
@@ -333,6 +354,115 @@ def test_an_empty_bag_a_folder_splits_and_a_file_that_is_gone(tmp_path: Path) ->
     (ref,) = loader.plan(source_of(path))
     path.unlink()
     assert rule_of(lambda: rosbag1.read(ref, source_of(path), Embodiment()))[0] == "absent"
+
+
+def write_every_type(path: Path, count: int, compression: str) -> dict[str, list[bytes]]:
+    """Every type that is read unasked, the images logged in another order than written; payloads by topic."""
+
+    def kind(name: str) -> Any:
+        package, _, short = name.partition("/")
+        return TYPES[f"{package}/msg/{short}"]
+
+    rng = np.random.default_rng(0)
+    stored: dict[str, list[bytes]] = {"/cam/image_raw/compressed": [], "/wrist/image_raw": [], "/depth/image_raw": []}
+    vector, quaternion = kind("geometry_msgs/Vector3"), kind("geometry_msgs/Quaternion")
+    with new_bag(path, compression, 30_000) as bag:
+        for i in range(count):
+            ns = START_NS + i * PERIOD_NS
+            head, x = header(ns, i), rng.standard_normal(16)
+            turn = quaternion(*x[6:10])
+            pose = kind("geometry_msgs/Pose")(kind("geometry_msgs/Point")(*x[:3]), turn)
+            twist = kind("geometry_msgs/Twist")(vector(*x[:3]), vector(*x[3:6]))
+            wrench = kind("geometry_msgs/Wrench")(vector(*x[:3]), vector(*x[3:6]))
+            nine = np.zeros(9)
+            moved = kind("geometry_msgs/Transform")(vector(*x[:3]), turn)
+            placed = kind("geometry_msgs/TransformStamped")(head, "tool", moved)
+            bag.write("/ee_pose", ns, kind("geometry_msgs/PoseStamped")(head, pose))
+            bag.write("/ee_twist", ns, kind("geometry_msgs/TwistStamped")(head, twist))
+            bag.write("/ft", ns, kind("geometry_msgs/WrenchStamped")(head, wrench))
+            bag.write(
+                "/imu", ns, kind("sensor_msgs/Imu")(head, turn, nine, vector(*x[:3]), nine, vector(*x[3:6]), nine)
+            )
+            bag.write("/tf", ns, kind("tf2_msgs/TFMessage" if compression == "none" else "tf/tfMessage")([placed]))
+            roi = kind("sensor_msgs/RegionOfInterest")(0, 0, 0, 0, False)
+            info = (head, 16, 16, "plumb_bob", np.arange(5.0), np.arange(9.0), nine, np.zeros(12), 0, 0, roi)
+            bag.write("/cam/camera_info", ns, kind("sensor_msgs/CameraInfo")(*info))
+            bag.write("/joint_states", ns, joint_state(ns, x[:7]))
+            late = ns + (40_000_000 if i % 4 == 0 else 0)
+            payload = {
+                "/cam/image_raw/compressed": jpeg(i, 16),
+                "/wrist/image_raw": rng.integers(0, 255, (12, 16, 3), np.uint8).tobytes(),
+                "/depth/image_raw": rng.integers(0, 5000, (12, 16), np.uint16).tobytes(),
+            }
+            for topic, data in payload.items():
+                stored[topic].append(data)
+                values = np.frombuffer(data, np.uint8)
+                if topic.endswith("compressed"):
+                    message = kind("sensor_msgs/CompressedImage")(head, "jpeg", values)
+                else:
+                    bgr = topic.startswith("/wrist")
+                    size = (12, 16, "bgr8" if bgr else "16UC1", 0, 48 if bgr else 32)
+                    message = kind("sensor_msgs/Image")(head, *size, values)
+                bag.write(topic, late, message)
+        bag.write("/instruction", START_NS, kind("std_msgs/String")("fold the towel"))
+    return stored
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4"])
+def test_every_type_and_every_image(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.bag"
+    stored = write_every_type(path, 20, compression)
+    recording = read(path)
+    columns = {n: b.column(n) for b in recording.streams.values() for n in b.schema.names}
+
+    def flat(topic: str, *paths: str) -> list[list[float]]:
+        return [[attrgetter(one)(m) for one in paths] for _, m in by_rosbags(path, topic)]
+
+    for column, topic, before, parts in (
+        ("observation.pose.ee_pose", "/ee_pose", "pose.", ("position.xyz", "orientation.xyzw")),
+        ("observation.twist.ee_twist", "/ee_twist", "twist.", ("linear.xyz", "angular.xyz")),
+        ("observation.wrench.ft", "/ft", "wrench.", ("force.xyz", "torque.xyz")),
+        ("observation.imu_orientation.imu", "/imu", "", ("orientation.xyzw",)),
+        ("observation.imu_angular_velocity.imu", "/imu", "", ("angular_velocity.xyz",)),
+        ("observation.imu_linear_acceleration.imu", "/imu", "", ("linear_acceleration.xyz",)),
+    ):
+        paths = [f"{before}{part.partition('.')[0]}.{axis}" for part in parts for axis in part.partition(".")[2]]
+        assert columns[column].to_pylist() == flat(topic, *paths), column
+    transforms = [m.transforms[0].transform for _, m in by_rosbags(path, "/tf")]
+    wanted = [
+        [*(getattr(t.translation, a) for a in "xyz"), *(getattr(t.rotation, a) for a in "xyzw")] for t in transforms
+    ]
+    assert columns["observation.tf.tool"].to_pylist() == wanted
+    assert [said.text for said in recording.utterances] == ["fold the towel"]
+    assert recording.cameras["cam"].intrinsics == tuple(range(9)) and recording.cameras["cam"].width == 16
+    logged = [i for _, i in sorted((i * PERIOD_NS + (40_000_000 if i % 4 == 0 else 0), i) for i in range(20))]
+    for camera, topic in (
+        ("cam", "/cam/image_raw/compressed"),
+        ("wrist", "/wrist/image_raw"),
+        ("depth", "/depth/image_raw"),
+    ):
+        ref = recording.videos[camera]
+        assert isinstance(ref, ImageRef) and ref.count == 20 and ref.depth == (camera == "depth")
+        shown = loader.read_images(ref, range(20))
+        frames = recording.streams[f"video.{camera}"]
+        at = frames.column("index").to_pylist()
+        assert [frames.column("timestamp_ns")[k].as_py() for k in range(20)] == [
+            START_NS + i * PERIOD_NS for i in logged
+        ]
+        for place, i in zip(at, logged, strict=True):
+            if camera == "cam":
+                assert shown[place] == stored[topic][i]
+                continue
+            pixels = np.asarray(Image.open(io.BytesIO(shown[place])))
+            raw = np.frombuffer(stored[topic][i], np.uint8 if camera == "wrist" else np.uint16)
+            expected = raw.reshape(12, 16, 3)[:, :, ::-1] if camera == "wrist" else raw.reshape(12, 16)
+            np.testing.assert_array_equal(pixels, expected)
+    with pytest.raises(IndexError, match="image 20 of /cam/image_raw/compressed, which has 20"):
+        loader.read_images(recording.videos["cam"], [20])  # type: ignore[arg-type]
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data[: len(data) // 3])
+    with pytest.raises(Unreadable, match=r"image 1. of /cam/image_raw/compressed: .*copy or record the file again"):
+        loader.read_images(recording.videos["cam"], [12])  # type: ignore[arg-type]
 
 
 def test_a_mapping_is_guessed_from_the_first_chunks(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
                 bag.findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
             else:
                 images[name] = image_ref(ref.uri, readings, topic, bag.topics[name])
-    beside = [video for file in files for video in videos_beside(file)]
+    beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
     held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
     return assemble(ref, source, held, beside)
 
@@ -101,4 +101,4 @@ def guess(path: Path) -> Topics:
     found = Collected()
     _collect([path], found, _GUESSED_CHUNKS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, [video.name for video in videos_beside(path)], sorted(found.metadata))
+    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))

@@ -24,6 +24,7 @@ class Losses:
     cut: str = ""
     ended: bool = False
     _open: bool = False
+    _seen: tuple[int, int] = (0, 0)
 
     def chunk_damaged(self, at: int, head: ChunkHead, why: str) -> None:
         """A whole chunk that cannot be used; the message indexes that follow say how many messages it had."""
@@ -33,16 +34,19 @@ class Losses:
         self.seconds += lasts
         self._open = True
 
-    def chunk_whole(self) -> None:
+    def chunk_whole(self, size: int, messages: int) -> None:
+        """A chunk that was read: its bytes and messages tell how many others hold."""
         self._open = False
+        self._seen = (self._seen[0] + size, self._seen[1] + messages)
 
     def chunk_cut(self, at: int, head: ChunkHead, last_ns: int | None, got: int, messages: int) -> None:
         """The file ends in a chunk, of which `got` bytes and so many messages are there, the last at `last_ns`."""
         missing = max(0.0, (head.end_ns - (head.start_ns if last_ns is None else last_ns)) / 1e9)
         self.cut = f"the chunk at byte {at}, whose last {missing:.6g} s are lost"
         self.seconds += missing
-        if messages:
-            self.about = round(messages * max(0, head.size - got) / got)
+        seen_bytes, seen = self._seen[0] + got, self._seen[1] + messages
+        if seen:
+            self.about = round(seen * max(0, head.size - got) / seen_bytes)
 
     def index_of(self, size: int) -> None:
         """A message index of `size` bytes: 16 a message after a channel and a length."""

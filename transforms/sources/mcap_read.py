@@ -44,6 +44,7 @@ class McapReading:
         size = self.path.stat().st_size
         read = 0
         with self.path.open("rb") as file:
+            self._summarise(file, size)
             bare: list[Extent] = []
             for extent in records.walk(file, size):
                 whole = extent.end <= size and extent.op != 0
@@ -68,6 +69,13 @@ class McapReading:
         if chunks is None:
             self.bag.findings += self._losses.findings(size, self.messages, self._statistics)
 
+    def _summarise(self, file: BinaryIO, size: int) -> None:
+        """Channels and schemas as the summary repeats them, since those in a damaged chunk are lost with it."""
+        start = records.summary_at(file, size)
+        for extent in records.walk(file, size, start) if start is not None else ():
+            if extent.op in (records.SCHEMA, records.CHANNEL) and extent.end <= size:
+                self._declare(extent.op, records.content(file, extent), f"the record at byte {extent.at}")
+
     def _declare(self, op: int, data: bytes | memoryview, where: str) -> None:
         try:
             if op == records.SCHEMA:
@@ -80,7 +88,7 @@ class McapReading:
                     self._where.pop(channel.channel_id, None)
             elif op == records.METADATA:
                 name, texts = records.read_metadata(bytes(data))
-                self.bag.metadata.update({f"metadata.{name}.{key}": value for key, value in texts.items()})
+                self.bag.metadata.update({".".join(("metadata", name, key)): value for key, value in texts.items()})
             elif op == records.STATISTICS:
                 self._statistics = records.read_statistics(bytes(data))
             elif op == records.FOOTER:
@@ -108,7 +116,7 @@ class McapReading:
         except DamagedRecord as error:
             self._losses.chunk_damaged(extent.at, head, str(error))
             return
-        self._losses.chunk_whole()
+        self._losses.chunk_whole(head.size, len(found.channel))
         self._take(found, batch)
 
     def _bare(self, file: BinaryIO, run: Sequence[Extent]) -> None:

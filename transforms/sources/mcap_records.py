@@ -29,7 +29,8 @@ _MESSAGE = np.dtype(
     }
 )
 _MAX_CHUNK = 1 << 32
-_STEP = 1 << 20
+_STEP = 512
+"""Bytes that are asked of a cut chunk at once: of a read that meets its end, none come."""
 
 
 class DamagedRecord(ValueError):
@@ -152,6 +153,19 @@ def walk(file: BinaryIO, size: int, at: int = len(MAGIC)) -> Iterator[Extent]:
         if found.end > size or found.op == FOOTER:
             return
         at = found.end
+
+
+def summary_at(file: BinaryIO, size: int) -> int | None:
+    """Where the summary begins, by the footer at the end of a whole file; None where there is none."""
+    footer = RECORD_HEAD + 20 + len(MAGIC)
+    if size < footer + len(MAGIC):
+        return None
+    file.seek(size - footer)
+    data = file.read(footer)
+    if data[0] != FOOTER or not data.endswith(MAGIC):
+        return None
+    start: int = _LENGTH(data, RECORD_HEAD)[0]
+    return start if len(MAGIC) <= start < size else None
 
 
 def content(file: BinaryIO, extent: Extent) -> bytes:

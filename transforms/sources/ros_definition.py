@@ -92,6 +92,8 @@ def _fields(owner: str, lines: list[str], blocks: Mapping[str, list[str]]) -> tu
         if match is None or not rest:
             raise UnknownDefinition(f"{owner}: the line {line!r} is no field")
         name, constant = re.match(r"(\w*)\s*(=)?", rest).groups()  # type: ignore[union-attr]
+        if not name:
+            raise UnknownDefinition(f"{owner}: the line {line!r} is no field")
         if constant:
             continue
         size = match["size"]

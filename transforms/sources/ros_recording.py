@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +60,16 @@ def named_topics(topics: Topics | None) -> frozenset[str] | None:
     return frozenset((*fields, *topics.cameras.values(), *topics.camera_info.values(), *topics.instruction))
 
 
-def videos_beside(path: Path) -> list[Path]:
-    """Videos that belong to `NAME.mcap` or the like: `NAME/*.mp4` and `NAME.*.mp4`, sorted by name."""
+def videos_beside(path: Path) -> dict[str, Path]:
+    """Videos that belong to `NAME.mcap` or the like, `NAME/*.mp4` and `NAME.*.mp4`, by their names without `NAME.`."""
     folder = path.with_suffix("")
-    inside = list(folder.iterdir()) if folder.is_dir() and folder != path else []
-    beside = [file for file in path.parent.iterdir() if file.name.startswith(f"{path.stem}.")]
-    return sorted(file for file in (*inside, *beside) if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
+    inside = sorted(folder.iterdir()) if folder.is_dir() and folder != path else []
+    beside = sorted(file for file in path.parent.iterdir() if file.name.startswith(f"{path.stem}."))
+    found: dict[str, Path] = {}
+    for file in (*inside, *beside):
+        if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
+            found.setdefault(file.name if file in inside else file.name.removeprefix(f"{path.stem}."), file)
+    return found
 
 
 def is_beside_bag(video: Path) -> bool:
@@ -77,14 +81,13 @@ def is_beside_bag(video: Path) -> bool:
     return any(Path(f"{stem}{suffix}").is_file() for stem in stems for suffix in BAG_SUFFIXES)
 
 
-def assemble(ref: RecordingRef, source: Source, bag: Bag, videos: Sequence[Path]) -> Recording:
-    """The recording of a bag, by the source's `topics`, or by what its topics look like.
+def assemble(ref: RecordingRef, source: Source, bag: Bag, videos: Mapping[str, Path]) -> Recording:
+    """The recording of a bag, by the source's `topics`, or by what its topics look like; `videos` are by name.
 
     Raises Unreadable `empty` where nothing that is wanted has a message, `required_missing`.
     """
-    by_name = {video.name: video for video in videos}
     metadata = {key: _plain(text) for key, text in bag.metadata.items()}
-    wanted = source.topics or guessed(bag.topics, sorted(by_name), sorted(metadata))
+    wanted = source.topics or guessed(bag.topics, sorted(videos), sorted(metadata))
     built = build_streams(bag.topics, wanted, metadata)
     findings = [*ref.findings, *bag.findings, *built.findings]
     streams = dict(built.batches)
@@ -96,8 +99,8 @@ def assemble(ref: RecordingRef, source: Source, bag: Bag, videos: Sequence[Path]
             frames, found = camera_frames(bag.topics[place])
             findings += found
             made = _Camera(bag.images[place], frames)
-        elif place in by_name:
-            made = _video(camera, by_name[place], span, findings)
+        elif place in videos:
+            made = _video(camera, videos[place], span, findings)
         else:
             findings.append(_absent(camera, f"no images of topic and no video {place!r} beside {Path(ref.uri).name}"))
         if made is not None:

@@ -24,13 +24,13 @@ from transforms.unreadable import Unreadable
 __all__ = ["detect", "guess", "plan", "read", "read_images"]
 
 FORMAT = "rosbag1"
-_SUFFIXES = (".bag", ".active")
+_SUFFIXES = (".bag", ".bag.active")
 _CHUNKS_TO_GUESS = 4
 
 
 def detect(path: Path) -> bool:
-    """True for a file with the magic of a ROS bag, or named `.bag`; a folder of bags is planned entry by entry."""
-    return path.is_file() and (path.suffix in _SUFFIXES or records.has_magic(path))
+    """True for a file with the magic of a ROS bag, or named as one; a folder of bags is planned entry by entry."""
+    return path.is_file() and (path.name.endswith(_SUFFIXES) or records.has_magic(path))
 
 
 def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
@@ -101,4 +101,4 @@ def guess(path: Path) -> Topics:
     found = Collected()
     BagReading(path, found).run(_CHUNKS_TO_GUESS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, [video.name for video in videos_beside(path)], sorted(found.metadata))
+    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))

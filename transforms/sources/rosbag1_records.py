@@ -18,7 +18,7 @@ MESSAGE, BAG, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
 NS = 1_000_000_000
 _WORD = struct.Struct("<I")
 _MAX_HEADER = 1 << 24
-_MAX_CHUNK = 1 << 32
+_MAX_CHUNK = 1 << 30
 _STEP = 1 << 20
 _INDEX_ENTRY = np.dtype([("sec", "<u4"), ("nsec", "<u4"), ("offset", "<u4")])
 
@@ -176,9 +176,13 @@ def chunk_records(record: Record, data: bytes) -> tuple[bytes, str]:
         return b"", f"it is compressed by {compression!r}, not bz2, lz4 or nothing"
     records, why = data, ""
     if compression != "none":
-        pieces: list[bytes] = []
+        pieces, left = [], size
         try:
-            pieces.extend(_unpacked(compression, data))
+            for piece in _unpacked(compression, data):
+                pieces.append(piece)
+                left -= len(piece)
+                if left < 0:
+                    break
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             why = f"{compression} cannot be decompressed ({error})"
         records = b"".join(pieces)
@@ -186,7 +190,8 @@ def chunk_records(record: Record, data: bytes) -> tuple[bytes, str]:
     if cut:
         why = f"{len(data)} of its {record.data_size} stored bytes are there"
     elif not why and len(records) != size:
-        why = f"it holds {len(records)} bytes where {size} are declared"
+        more = "at least " if len(records) > size and compression != "none" else ""
+        why = f"it holds {more}{len(records)} bytes where {size} are declared"
     return records, why
 
 
@@ -194,8 +199,9 @@ def _unpacked(compression: str, data: bytes) -> Iterator[bytes]:
     """Decompressed pieces in order, as far as they go."""
     if compression == "bz2":
         unpack = bz2.BZ2Decompressor()
-        for at in range(0, len(data), _STEP):
-            yield unpack.decompress(data[at : at + _STEP])
+        yield unpack.decompress(data, _STEP)
+        while not (unpack.eof or unpack.needs_input):
+            yield unpack.decompress(b"", _STEP)
         return
     with pa.CompressedInputStream(pa.BufferReader(data), "lz4") as stream:
         while piece := stream.read(_STEP):

@@ -78,8 +78,10 @@ def _problem(path: Path) -> Problem | None:
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """A bag's database, opened for reading alone."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    """The database, never written to; one that is cut is opened too, which SQLite refuses without the pragma."""
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    database.execute("pragma writable_schema = on")
+    return database
 
 
 _BAGS = BagFormat(FORMAT, SUFFIX, is_database, _problem)
@@ -133,10 +135,20 @@ def _read_file(path: Path, bag: Collected, limit: int | None = None) -> tuple[in
 
 
 def _batches(database: sqlite3.Connection, topic: int, limit: int | None) -> Iterator[list[tuple[int, int, bytes]]]:
-    """Rows `id, timestamp, data` of a topic in the order in which they were written."""
+    """Rows `id, timestamp, data` of a topic in the order in which they were written; the last before an error too."""
     query = "select id, timestamp, data from messages where topic_id = ? order by id limit ?"
-    cursor = database.execute(query, (topic, -1 if limit is None else limit))
-    while rows := cursor.fetchmany(_ROWS):
+    rows: list[tuple[int, int, bytes]] = []
+    try:
+        for row in database.execute(query, (topic, -1 if limit is None else limit)):
+            rows.append(row)
+            if len(rows) == _ROWS:
+                yield rows
+                rows = []
+    except sqlite3.DatabaseError:
+        if rows:
+            yield rows
+        raise
+    if rows:
         yield rows
 
 
@@ -175,7 +187,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
                 bag.findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
             else:
                 images[name] = _image_ref(ref.uri, files, topic, bag.topics[name])
-    beside = [video for file in files for video in videos_beside(file)]
+    beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
     held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
     return assemble(ref, source, held, beside)
 
@@ -185,7 +197,7 @@ def guess(path: Path) -> Topics:
     found = Collected()
     _read_file(path, found, limit=_ROWS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, [video.name for video in videos_beside(path)], sorted(found.metadata))
+    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))
 
 
 def _image_ref(uri: str, files: Sequence[Path], topic: Topic, collector: TopicCollector) -> ImageRef:
