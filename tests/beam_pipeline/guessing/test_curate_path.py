@@ -81,7 +81,7 @@ def test_bad_input(tmp_path: Path, capsys: Capture) -> None:
     data, output = tmp_path / "data", tmp_path / "out"
     assert "there is nothing at" in refused(tmp_path / "gone", "--output", output)
     assert "--output is missing" in refused(data)
-    assert "--config or PATH is missing" in refused("--output", output)
+    assert "--config is missing, and no PATH is given" in refused("--output", output)
     assert "both --config and the PATH" in refused(data, "--config", "c.yaml", "--output", output)
     assert f"PATH {data} lies in --output {tmp_path}" in refused(data, "--output", tmp_path)
     assert f"--output {data}/out lies in PATH {data}" in refused(data, "--output", data / "out")
