@@ -21,12 +21,12 @@ from transforms.dedup import DedupParams
 from transforms.episode_boundary import EpisodeBoundaryParams
 from transforms.fingerprint import FingerprintParams
 from transforms.instruction_grounding import InstructionGroundingParams
-from transforms.loader import expand
 from transforms.media import MediaParams
 from transforms.physics import PhysicsParams
 from transforms.quality import DataQualityParams
 from transforms.select import SelectParams
 from transforms.sinks import SinkParams
+from transforms.source_paths import expand
 from transforms.temporal_alignment import TemporalAlignmentParams
 from transforms.transition_alignment import TransitionAlignmentParams
 from transforms.urdf import load_limits

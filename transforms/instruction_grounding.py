@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from transforms.arrays import Floats, column_matrix, times_ns
 from transforms.episode import Episode, Finding, Utterance, nfc
+from transforms.generic_instructions import GENERIC, MIN_CONTENT_WORDS, says_nothing
 from transforms.measure import measured, not_run
 from transforms.schema import ACTION_GRIPPER, GRIPPER
 from transforms.stage import EpisodeStage
@@ -21,21 +21,6 @@ STATUS = "grounding.status"
 CONSISTENCY = "grounding.verb_consistency"
 Status = Literal["matched", "mismatch", "generic", "missing"]
 
-GENERIC = (
-    r"(do|perform|execute|complete|finish|run) (the |an? |some )?((some|any)?thing|task|job|action|demo|episode)s?",
-    r"do some ?thing",
-    r"(some|any)thing",
-    r"(task|test|testing|demo|episode|trial|debug|sample|example|recording|dummy)[ _-]*\d*",
-    r"(valid|invalid|todo|tbd|none|null|nan|n/?a|unknown|unnamed|untitled|default|placeholder|instruction|success|failure)",
-    r"(teleoperat\w*|teleop|move( the)? (robot|arm))",
-)
-STOPWORDS = frozenset(
-    (
-        *("a", "an", "the", "some", "any", "this", "that", "these", "those", "it", "its", "you", "your", "robot"),
-        *("to", "of", "in", "on", "at", "into", "onto", "from", "with", "and", "then", "or", "please", "now"),
-        *("do", "does", "did", "is", "are", "be", "thing", "things", "something", "anything", "task", "tasks", "job"),
-    )
-)
 GRASP = frozenset(("pick", "grasp", "grab"))
 RELEASE = frozenset(("place", "put", "stack", "release", "drop"))
 _VERBS = re.compile(r"(?:^|[,.;:]\s*|\b(?:and|then|to|please)\s+)([a-z]+)")
@@ -54,7 +39,7 @@ class InstructionGroundingParams:
 
     max_gap_s: float = 10.0
     generic_patterns: tuple[str, ...] = GENERIC
-    min_content_words: int = 2
+    min_content_words: int = MIN_CONTENT_WORDS
     min_duration_s: float = 3.0
     gripper_change: float = 0.1
 
@@ -74,23 +59,9 @@ class Pairing:
     reason: str
 
 
-@lru_cache(maxsize=8)
-def _patterns(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{p})" for p in patterns))
-
-
 def is_generic(text: str, params: InstructionGroundingParams) -> bool:
-    """True where a text names no deed: a stock phrase, or fewer content words than `min_content_words`.
-
-    Words are counted only in texts of ASCII letters; other scripts need not put blanks between words.
-    """
-    plain = re.sub(r"[\s_]+", " ", nfc(text).lower()).strip(" .!?,;:\"'")
-    if _patterns(params.generic_patterns).fullmatch(plain):
-        return True
-    if not plain.isascii():
-        return False
-    content = [w for w in re.findall(r"[a-z]+", plain) if w not in STOPWORDS]
-    return len(content) < params.min_content_words
+    """True where a text names no deed: a stock phrase, or fewer content words than `min_content_words`."""
+    return says_nothing(text, params.generic_patterns, params.min_content_words)
 
 
 def _one(texts: Sequence[str], params: InstructionGroundingParams, where: str) -> Pairing:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transforms.episode import VideoRef
 from transforms.media_child import MediaChild, MediaParams
 from transforms.media_worker import Reply, Request, message
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = [
     "FrameChunk",

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve, firwin
 
 from transforms.arrays import Floats
 from transforms.clocks import Rows, Times, period_ns, reach_ns
@@ -67,6 +66,8 @@ def low_pass(times: Times, values: Floats, new_period_ns: float) -> Floats:
     if not ratio > ANTIALIAS_RATIO:
         return values
     half = int(np.ceil(_TAPS_PER_RATIO * ratio / 2))
+    from scipy.signal import firwin  # three times as long to import as all else that readers need
+
     taps = firwin(2 * half + 1, CUTOFF / ratio, window=("kaiser", _KAISER_BETA), fs=1.0)
     out = np.full_like(values, np.nan)
     edges = np.flatnonzero(np.diff(times) > reach_ns(times)) + 1
@@ -85,6 +86,8 @@ def _low_pass_run(times: Times, values: Floats, period: float, taps: Floats, hal
     grid = np.linspace(0.0, seconds[-1], int(np.ceil(seconds[-1])) + 1)
     uniform = np.stack([np.interp(grid, seconds, column) for column in values.T], axis=1)
     padded = np.pad(uniform, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
+    from scipy.signal import fftconvolve
+
     smooth = fftconvolve(padded, taps[:, None], mode="valid", axes=0)
     return np.stack([np.interp(seconds, grid, column) for column in smooth.T], axis=1)
 

@@ -11,25 +11,12 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.error_handling import ErrorHandler
 
-from transforms.episode import Episode, Problem, Recording, RecordingRef
+from transforms.episode import Episode, Recording, RecordingRef
+from transforms.unreadable import Unreadable as Unreadable
 
 DEAD = "dead"
 
 T = TypeVar("T")
-
-
-class Unreadable(Exception):
-    """An input that cannot be read: quarantined under `rule`, a stable code such as `truncated`.
-
-    The message says the value, the limit, the place and the remedy, for people.
-    """
-
-    def __init__(self, rule: str, detail: str) -> None:
-        super().__init__(detail)
-        self.problem = Problem(rule, detail)
-
-    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
-        return Unreadable, (self.problem.rule, self.problem.detail)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _configuration(paths: Sequence[str], own: CurationOptions, console: Console)
     if own.config:
         return str(own.config)
     if not paths:
-        raise UsageError(f"--config or PATH is missing\n{USAGE}")
+        raise UsageError(f"--config is missing, and no PATH is given\n{USAGE}")
     if not own.output:
         raise UsageError("--output is missing: the folder for the guessed configuration and all results")
     output = Path(own.output).resolve()

@@ -13,7 +13,7 @@ from beam_pipeline.guessing.yaml_text import block, flow
 from beam_pipeline.inspection.inspect import NAME, Found, find, inspect_dataset
 from beam_pipeline.inspection.report import DatasetReport, Stream
 from transforms.conventions import Source, Topics
-from transforms.loader import FORMATS
+from transforms.formats import FORMATS
 from transforms.source_paths import expand
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from beam_pipeline.inspection.inspect import Found
 from transforms.conventions import Source
-from transforms.loader import is_whole_folder
+from transforms.formats import is_whole_folder
 from transforms.source_paths import expand
 
 _VERSION = re.compile(r"\d+(\.\d+)*")

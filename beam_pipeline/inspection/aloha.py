@@ -16,7 +16,7 @@ from transforms.sources.aloha_hdf5 import camera_name, column_name, utterances_o
 from transforms.sources.aloha_plan import FORMAT, IMAGES_GROUP
 from transforms.sources.hdf5_columns import texts
 from transforms.sources.isaac_cameras import image_kind
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 def inspect(source: Source, paths: Sequence[Path], notices: Notices) -> DatasetReport:

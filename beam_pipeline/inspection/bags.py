@@ -65,7 +65,7 @@ def _inspect(
         for file in (Path(ref.uri).with_name(member) for member in place.files):
             if why := summarise(file, total):
                 notices.add("integrity.no_summary", f"{file.name}: {why}")
-            beside += videos_beside(file)
+            beside += videos_beside(file).values()
         if total.seconds == before and place.duration_ns is not None:
             total.seconds += place.duration_ns / 1e9
     return replace(

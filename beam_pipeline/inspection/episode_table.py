@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from transforms.sources.lerobot_tables import EPISODE, table_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -14,9 +14,10 @@ from beam_pipeline.inspection.planned import counts, plan_all
 from beam_pipeline.inspection.report import DatasetReport, Notices
 from transforms.conventions import Source
 from transforms.episode import Problem
-from transforms.instruction_grounding import InstructionGroundingParams, is_generic
-from transforms.loader import expand, found_in, is_whole_folder
-from transforms.stage import Unreadable
+from transforms.formats import found_in, is_whole_folder
+from transforms.generic_instructions import says_nothing
+from transforms.source_paths import expand
+from transforms.unreadable import Unreadable
 
 NAME = "inspect"
 """Name of the source as which a path is planned; it is in no report."""
@@ -103,9 +104,8 @@ def inspect_dataset(source: Source, name: str, paths: Sequence[Path]) -> Dataset
     except OSError as error:
         notices.add("unreadable", f"{place}: {error.strerror or error}; check its permissions")
         report = DatasetReport(place, name)
-    params = InstructionGroundingParams()
     for instruction in report.instructions:
-        if is_generic(instruction.text, params):
+        if says_nothing(instruction.text):
             count = instruction.episodes or 1
             notices.add(GENERIC_INSTRUCTION, f"{instruction.text!r}", count)
     return replace(report, path=place, notices=notices.made())

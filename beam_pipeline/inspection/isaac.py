@@ -21,7 +21,7 @@ from transforms.sources.hdf5_columns import integer_attribute, texts
 from transforms.sources.isaac_cameras import image_kind
 from transforms.sources.isaac_hdf5 import column_name, utterances_of
 from transforms.sources.isaac_plan import FORMAT, DemoPlace
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 _BESIDE_STEPS = ("initial_state/", "next_obs/")
 

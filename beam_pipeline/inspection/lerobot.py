@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from beam_pipeline.inspection.code import NO_INSTRUCTION
 from beam_pipeline.inspection.lerobot_episodes import Episodes, Videos
 from beam_pipeline.inspection.lerobot_footers import read_footers
 from beam_pipeline.inspection.lerobot_v2 import episodes_v2
@@ -30,6 +31,8 @@ def inspect(source: Source, paths: Sequence[Path], notices: Notices) -> DatasetR
     read_footers(dataset, episodes.data_files, notices)
     cameras = [_camera(dataset, name, episodes, notices) for name in dataset.cameras]
     cameras += [_images(name, info.features[name], info.fps) for name in dataset.image_cameras]
+    if not episodes.tasks and not dataset.tasks:
+        notices.add(NO_INSTRUCTION, "neither episodes nor a task table name a task")
     return DatasetReport(
         path=str(root),
         format=FORMAT,

@@ -16,7 +16,7 @@ from transforms.sources.lerobot_columns import clock_findings, is_list
 from transforms.sources.lerobot_layout import feature_findings, modality_findings
 from transforms.sources.lerobot_meta import Dataset
 from transforms.sources.lerobot_tables import EPISODE, parquet
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 READ_FOOTERS = {2: 128, 3: 4}
 """Footers read whole; a v3 file may have a row group for each of a thousand episodes."""

@@ -17,7 +17,7 @@ from transforms.sources.lerobot_meta import Dataset
 from transforms.sources.lerobot_plan import NO_SPLIT, plan
 from transforms.sources.lerobot_videos import locate, window_findings
 from transforms.sources.parquet_footer import stated_rows
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 def episodes_v2(source: Source, dataset: Dataset, notices: Notices) -> Episodes:

@@ -24,7 +24,7 @@ from transforms.sources.lerobot_plan import (
 )
 from transforms.sources.lerobot_tables import EPISODE
 from transforms.sources.parquet_footer import stated_rows
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 def episodes_v3(dataset: Dataset, notices: Notices) -> Episodes:

@@ -60,7 +60,7 @@ def window_videos(
     if info.fps:
         short = np.flatnonzero((lengths / info.fps - (end - start) > 0.5 / info.fps) & (place.file >= 0))
         if len(short):
-            notices.add("metadata.to_timestamp", f"{name}: in {len(short)} episodes", len(short))
+            notices.add("metadata.to_timestamp", f"{name}: in {len(short)} of {len(numbers)} episodes", len(short))
         for at in short[:EXAMPLES].tolist():
             window = Window(place.names[place.file[at]], float(start[at]), float(end[at]))
             rows = int(lengths[at])

@@ -23,6 +23,9 @@ header states columns that `features.json` does not |
 | `isaac_hdf5` | attributes and shapes of every demo, columns of a file's first one |
 | `video` | headers of up to {READ_FILES} videos; of sidecars the head of a CSV, the footer of a Parquet, a JSON of at \
 most 1 MiB |
+| `aloha_hdf5` | attributes and shapes of every file |
+| `mcap`, `rosbag1` | the summary at the end: topics, types, counts, duration; headers of videos beside |
+| `rosbag2` | the table of topics, metadata.yaml |
 | others | what planning tells: recordings, splits, what cannot be read |
 
 Files of one format below a path are one data set; a folder that is a data set by itself (LeRobot, TFDS) is another.

@@ -9,8 +9,8 @@ from pathlib import Path
 from beam_pipeline.inspection.report import DatasetReport, Notices
 from transforms.conventions import Source
 from transforms.episode import RecordingRef
-from transforms.loader import FORMATS
-from transforms.stage import Unreadable
+from transforms.formats import FORMATS
+from transforms.unreadable import Unreadable
 
 
 def plan_all(source: Source, name: str, paths: Sequence[Path], notices: Notices) -> list[RecordingRef]:

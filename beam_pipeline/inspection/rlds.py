@@ -19,7 +19,7 @@ from transforms.sources.rlds_leaf import Leaf
 from transforms.sources.rlds_metadata import load_features, load_info
 from transforms.sources.rlds_plan import FORMAT
 from transforms.sources.rlds_steps import camera_name
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 _ENCODINGS = {b"\xff\xd8": "jpeg", b"\x89P": "png"}
 

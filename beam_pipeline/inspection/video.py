@@ -22,7 +22,7 @@ from transforms.episode import TIMESTAMP
 from transforms.media import VideoHeader
 from transforms.sources.sidecar import Sidecar, gather_vectors, read_sidecar
 from transforms.sources.video import FORMAT, VideoPlace
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 _READ_WHOLE_BYTES = 1 << 20
 """JSON has no header: a small file is read whole, a larger one is not looked into."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from beam_pipeline.inspection.report import Notices
 from transforms.media import VideoHeader, shared_decoder
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 READ_FILES = 128
 """Headers read per camera: a file takes milliseconds, and sets of 100,000 files exist."""

@@ -16,7 +16,8 @@ from tests.factories import motion
 from transforms.arrays import column_matrix
 from transforms.conventions import Embodiment, Source
 from transforms.episode import Finding, ImageRef, Recording
-from transforms.loader import detect, plan, read_images
+from transforms.formats import detect
+from transforms.loader import plan, read_images
 from transforms.sources import isaac_hdf5
 
 STEPS = 30

@@ -12,7 +12,8 @@ from tests.factories import motion, rlds_example, write_isaac, write_lerobot_v21
 from transforms.coders import decode, encode
 from transforms.conventions import Source
 from transforms.episode import RecordingRef
-from transforms.loader import FORMATS, plan
+from transforms.formats import FORMATS
+from transforms.loader import plan
 from transforms.sources import isaac_hdf5
 
 

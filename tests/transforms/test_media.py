@@ -364,3 +364,33 @@ def test_the_shared_decoder_takes_the_limits_of_the_job(tmp_path: Path) -> None:
             shared_decoder().probe(str(fifo))
     finally:
         limit_shared_decoder(MediaParams())
+
+
+@pytest.mark.parametrize(("name", "codec", "expected"), [("a.mp4", "mpeg4", "mpeg4"), ("a.webm", "libvpx-vp9", "vp9")])
+def test_a_header_without_a_packet(decoder: MediaDecoder, tmp_path: Path, name: str, codec: str, expected: str) -> None:
+    path = tmp_path / name
+    write_frames(path, [flat(20 * i) for i in range(10)], [50 * i for i in range(10)], codec=codec)
+    header = decoder.header(str(path))
+    declared = 10 if name.endswith("mp4") else 0  # Matroska does not count its frames
+    assert (header.codec, header.width, header.height, header.n_declared) == (expected, 64, 64, declared)
+    assert header.duration_ns == pytest.approx(decoder.probe(str(path)).duration_ns, rel=0.15) and header.rate_hz > 0
+
+
+def test_a_header_of_a_file_that_is_cut_or_gone(decoder: MediaDecoder, tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    write_frames(path, [flat(9)] * 3, [0, 50, 100])
+    path.rename(tmp_path / "a.mp4")
+    assert decoder.header(str(tmp_path / "a.mp4")).codec == "mpeg4"  # by content, whatever its name
+    whole = tmp_path / "b.mp4"
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width = stream.height = 64
+        for _ in range(20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(flat(90), format="rgb24")))
+        container.mux(stream.encode())
+    data = whole.read_bytes()
+    whole.write_bytes(data[:-100])
+    rule, detail = rule_of(lambda: decoder.header(str(whole)))
+    assert rule == "truncated" and f"need at least {len(data)} bytes, the file has {len(data) - 100}" in detail
+    rule, _ = rule_of(lambda: decoder.header(str(tmp_path / "gone.mp4")))
+    assert rule == "absent"

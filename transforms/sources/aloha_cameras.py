@@ -19,7 +19,7 @@ from transforms.episode import Finding, ImageRef
 from transforms.sources.aloha_plan import IMAGES_GROUP
 from transforms.sources.hdf5_file import Member
 from transforms.sources.isaac_cameras import CameraPlace, camera_of, image_kind, unpadded
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 COMPRESS_LEN = "compress_len"
 _JPEG, _JPEG_END, _PNG = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"

@@ -24,7 +24,7 @@ from transforms.sources.aloha_plan import FORMAT, IMAGES_GROUP, detect, plan
 from transforms.sources.hdf5_columns import as_json, clock, column, text_of, texts
 from transforms.sources.hdf5_file import Member
 from transforms.sources.isaac_hdf5 import read_images
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
 

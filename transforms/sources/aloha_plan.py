@@ -12,7 +12,7 @@ from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources import hdf5_file, isaac_plan
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FORMAT = "aloha_hdf5"
 OBSERVATIONS = "observations"

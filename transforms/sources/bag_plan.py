@@ -12,7 +12,7 @@ from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources.rosbag2_metadata import METADATA, Declared, declared_files
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 @dataclass(frozen=True)

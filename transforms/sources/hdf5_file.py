@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)

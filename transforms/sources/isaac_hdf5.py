@@ -25,7 +25,7 @@ from transforms.sources.hdf5_columns import column as column_of
 from transforms.sources.hdf5_file import Member
 from transforms.sources.isaac_cameras import CameraPlace, camera_of, encode_images, image_kind
 from transforms.sources.isaac_plan import FORMAT, DemoPlace, detect, plan
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
 

@@ -16,7 +16,7 @@ from transforms.episode import Finding, Problem, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources import hdf5_file
 from transforms.sources.hdf5_columns import integer_attribute, text_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FORMAT = "isaac_hdf5"
 _DEMO = re.compile(r"demo_(\d+)")

@@ -26,7 +26,7 @@ from transforms.sources.lerobot_plan import FORMAT, finding, plan
 from transforms.sources.lerobot_tables import EPISODE, OpenTable, open_table, slices
 from transforms.sources.lerobot_tasks import instructions
 from transforms.sources.lerobot_videos import camera_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
 PLACE = msgspec.json.Decoder(Place)

@@ -13,7 +13,7 @@ from transforms.arrays import list_values
 from transforms.episode import TIMESTAMP, Finding
 from transforms.schema import FRAME_INDEX, IS_TERMINAL, NEXT_DONE, NEXT_REWARD, REWARD
 from transforms.sources.lerobot_plan import finding
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 BOOKKEEPING = frozenset({"timestamp", "episode_index", "index", "task_index"})
 """Columns that say where a row lies in its data set; a copy of the episode elsewhere would differ in them alone."""

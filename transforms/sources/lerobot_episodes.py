@@ -13,7 +13,7 @@ import msgspec
 
 from transforms.sources.lerobot_meta import Info, lines
 from transforms.sources.lerobot_tables import table_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 MAX_EPISODES = 1_000_000
 """More episodes than this are never planned from a bare number."""

@@ -14,7 +14,7 @@ from transforms.episode import Finding, ImageRef
 from transforms.sources.lerobot_plan import finding
 from transforms.sources.lerobot_tables import OpenTable, open_table, slices
 from transforms.sources.lerobot_videos import camera_name
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 class ImagePlace(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from transforms.sources.lerobot_tables import table_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 MAX_META_BYTES = 1 << 30
 DATA_PATH = {

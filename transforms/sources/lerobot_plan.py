@@ -20,7 +20,7 @@ from transforms.source_paths import id_prefix
 from transforms.sources.lerobot_episodes import MAX_EPISODES, EpisodeList, Listed, Place, load_list
 from transforms.sources.lerobot_meta import DATA_PATH, Dataset, Info, digest_of, load_dataset
 from transforms.sources.lerobot_tables import episode_runs, parquet
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FORMAT = "lerobot"
 NO_SPLIT = "no_split"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.sources.lerobot_statistics import Bounds, bounds_of, exceeds, leaves_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 EPISODE = "episode_index"
 OPEN_FILES = 8

@@ -18,7 +18,7 @@ from transforms.media import VideoHeader, VideoInfo, shared_decoder
 from transforms.sources.lerobot_episodes import Listed, Window
 from transforms.sources.lerobot_meta import Feature, Info
 from transforms.sources.lerobot_plan import finding
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 PREFIX = "observation.images."
 CODEC_NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libsvtav1": "av1", "h265": "hevc", "libx264": "h264"}

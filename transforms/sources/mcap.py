@@ -22,7 +22,7 @@ from transforms.sources.ros_images import image_problem
 from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
 from transforms.sources.ros_streams import guessed
 from transforms.sources.rosbag2_metadata import lost_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "guess", "plan", "read", "read_images"]
 

@@ -18,7 +18,7 @@ from transforms.sources.ros_images import UnreadableImage, encoded_image, is_dep
 from transforms.sources.ros_layout import Rows, Wire
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder, Part
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 class ImageFile(msgspec.Struct, frozen=True):

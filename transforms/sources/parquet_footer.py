@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 8

@@ -31,7 +31,7 @@ from transforms.sources.rlds_plan import FORMAT, RecordPlace, detect, plan
 from transforms.sources.rlds_steps import Camera, Steps, metadata_finding, read_steps, text_of
 from transforms.sources.tf_example import Values, parse_example
 from transforms.sources.tfrecord import read_record_at
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "images_of", "plan", "read", "read_images", "recording"]
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import msgspec
 
 from transforms.sources.rlds_leaf import Kind, Leaf
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FEATURES = "features.json"
 INFO = "dataset_info.json"

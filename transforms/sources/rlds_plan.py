@@ -23,7 +23,7 @@ from transforms.sources.rlds_metadata import (
 )
 from transforms.sources.rlds_steps import metadata_finding
 from transforms.sources.tfrecord import HEADER_BYTES, Record, header_length, index_records
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FORMAT = "rlds"
 _OTHER_MAGIC = (b"\x89HDF", b"PAR1", b"\x1a\x45\xdf\xa3")

@@ -17,7 +17,7 @@ from transforms.episode import Finding
 from transforms.sources.rlds_leaf import STEP_PREFIX, Leaf, column_name, infer_leaf
 from transforms.sources.tf_example import Values
 from transforms.sources.tfrecord import MAX_PAYLOAD_BYTES
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 EXR, WAV, FLAC, OGG = b"\x76\x2f\x31\x01", b"RIFF", b"fLaC", b"OggS"
 MP3 = (b"ID3", *(b"\xff" + bytes([second]) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)))

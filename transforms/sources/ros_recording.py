@@ -26,7 +26,7 @@ from transforms.sources.guess_topics import TRANSFORMS
 from transforms.sources.lerobot_videos import probed
 from transforms.sources.ros_streams import STAGE, build_streams, camera_frames, guessed, some
 from transforms.sources.ros_topics import Topic, field_values, filled_fields
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm")
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")

@@ -19,7 +19,7 @@ from transforms.sources.ros_recording import Bag, assemble, named_topics, videos
 from transforms.sources.ros_streams import guessed
 from transforms.sources.rosbag1_images import image_ref, read_images
 from transforms.sources.rosbag1_read import BagReading
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "guess", "plan", "read", "read_images"]
 
@@ -101,4 +101,4 @@ def guess(path: Path) -> Topics:
     found = Collected()
     BagReading(path, found).run(_CHUNKS_TO_GUESS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, [video.name for video in videos_beside(path)], sorted(found.metadata))
+    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))

@@ -18,7 +18,7 @@ from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag1_messages import messages_in
 from transforms.sources.rosbag1_read import BagReading
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 
 class ImagePlace(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from transforms.sources.ros_streams import guessed
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag2_metadata import lost_of
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FORMAT = "rosbag2"
 SUFFIX = ".db3"

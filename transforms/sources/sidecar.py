@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from transforms.arrays import list_column
 from transforms.conventions import Embodiment, Source
 from transforms.episode import TIMESTAMP, Finding, Utterance
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 NS_PER_UNIT = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}

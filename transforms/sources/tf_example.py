@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 Values = list[memoryview] | NDArray[np.float32] | NDArray[np.int64]
 """What a feature holds: views of a BytesList's values, a FloatList (read-only view), or an Int64List."""

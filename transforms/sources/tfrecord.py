@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 
 from transforms.episode import Problem
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4

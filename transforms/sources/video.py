@@ -17,7 +17,7 @@ from transforms.episode import IMAGES, TIMESTAMP, VIDEO_STREAM, Finding, Problem
 from transforms.source_paths import id_prefix
 from transforms.sources.lerobot_videos import probed
 from transforms.sources.sidecar import FRAME_COLUMNS, SUFFIXES, Sidecar, read_sidecar
-from transforms.stage import Unreadable
+from transforms.unreadable import Unreadable
 
 FORMAT = "video"
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v")

@@ -165,7 +165,9 @@ def test_text_comes_back_from_yaml(text: str) -> None:
         ("gr00t/robot_sim.PickNPlace", "lerobot", 44, "unknown"),
         ("rlds", "rlds", 0, "unknown"),
         ("isaaclab_hdf5", "isaac_hdf5", 0, "unknown"),
-        ("mcap_prismax/100", "video", 0, "unknown"),
+        ("mcap_prismax/100/robot.left_camera.color.image_raw.mp4", "video", 0, "unknown"),
+        ("mcap_prismax", "mcap", 0, "unknown"),
+        ("ros1", "rosbag1", 0, "unknown"),
     ],
 )
 def test_published_recordings(
@@ -176,5 +178,6 @@ def test_published_recordings(
     assert source.format == format_
     assert len(embodiment.joints.names if embodiment.joints else ()) == joints
     assert embodiment.action.kind == kind
+    assert (source.topics is not None) == (format_ in ("mcap", "rosbag1"))
     assert embodiment.gripper is None and embodiment.urdf is None
     assert embodiment.joints is None or embodiment.joints.unit == "unknown"

@@ -20,7 +20,11 @@ NOT_AT_PLANNING = {"required_missing"}
 def rules() -> set[str]:
     """First arguments of Problem(...) and Unreadable(...) in the readers and the loader."""
     found = set()
-    for path in [*(ROOT / "transforms/sources").glob("*.py"), ROOT / "transforms/loader.py"]:
+    for path in [
+        *(ROOT / "transforms/sources").glob("*.py"),
+        ROOT / "transforms/loader.py",
+        ROOT / "transforms/formats.py",
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             if called in ("Problem", "Unreadable") and isinstance(node, ast.Call) and node.args:

@@ -13,6 +13,7 @@ from beam_pipeline.inspection.report import DatasetReport, Instruction, Notices,
 from beam_pipeline.inspection.text import block, facts, totals
 from tests.factories import motion, write_lerobot_v21
 
+ROOT = Path(__file__).parents[3]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -65,7 +66,7 @@ def test_warnings_do_not_fail_and_errors_do(tmp_path: Path, capsys: Capture) -> 
 
 def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "beam_pipeline", "inspect", str(tmp_path / "a[bold]gone[/bold]")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
     assert done.stdout.startswith(f"{tmp_path}/a[bold]gone[/bold]\n  error   DATA-001")
@@ -92,3 +93,11 @@ def test_notices_are_counted_and_keep_three_examples() -> None:
     assert [(n.code, n.count, len(n.examples)) for n in report.notices] == [("DATA-006", 1, 1), ("DATA-208", 10, 3)]
     lines = [line.plain for line in block(report)]
     assert any("DATA-208" in line and line.endswith("(x10)") for line in lines)
+
+
+def test_it_starts_without_beam() -> None:
+    """Beam and what it loads take longer than the inspection of most sets."""
+    heavy = ("apache_beam", "pandas", "scipy")
+    code = f"import sys, beam_pipeline.commands.inspect; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"

@@ -154,7 +154,7 @@ def test_v3_windows(v3: Path, capsys: Capture) -> None:
     dataset = only(capsys, v3)
     assert codes(dataset) == {"DATA-405": 1, "DATA-406": 1}
     assert said(dataset, "DATA-405") == [
-        "front: in 1 episodes",
+        "front: in 1 of 3 episodes",
         "episode 0, front: from_timestamp 0 to to_timestamp 0.3 s for 5 rows",
     ]
     assert said(dataset, "DATA-406")[0].endswith("ends at 1.5 s; episode 2 needs 2.5 s")
@@ -171,7 +171,7 @@ def test_v3_lists_that_do_not_agree(v3: Path, capsys: Capture) -> None:
     edit_listed(v3, change)
     dataset = only(capsys, v3)
     found = codes(dataset)
-    assert found["DATA-101"] == 1 and found["DATA-102"] == 0 + found.get("DATA-102", 0)
+    assert found["DATA-101"] == 1
     assert found["DATA-207"] == 2
     assert found["DATA-214"] == 2
     assert found["DATA-218"] == 1 and found["DATA-602"] == 1

@@ -85,11 +85,38 @@ def test_isaac(robot_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_video_alone(robot_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, (dataset,) = inspected(capsys, robot_data / "mcap_prismax/100")
+    video = "mcap_prismax/100/robot.left_camera.color.image_raw.mp4"
+    status, (dataset,) = inspected(capsys, robot_data / video)
     assert status == 0
     assert (dataset["format"], dataset["steps"]) == ("video", 958)
     assert camera(dataset, "image_raw") == ("h264", 640, 480, 1, 0)
     assert codes(dataset) == {"DATA-111": 1, "DATA-601": 1}
+
+
+def test_prismax(robot_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, (dataset,) = inspected(capsys, robot_data / "mcap_prismax")
+    assert (status, dataset["format"], dataset["episodes_present"]) == (0, "mcap", 1)
+    assert dataset["duration_s"] == pytest.approx(38.3, abs=0.1)
+    rates = {s["name"]: (s["dtype"], s["rate_hz"]) for s in dataset["streams"]}
+    kind, rate = rates["/robot/arm_left_follow/joint_states"]
+    assert len(rates) == 7 and kind == "sensor_msgs/JointState" and rate == pytest.approx(50, rel=0.03)
+    assert camera(dataset, "robot.left_camera.color.image_raw") == ("h264", 640, 480, 1, 0)
+
+
+def test_kuka(robot_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, (dataset,) = inspected(capsys, robot_data / "ros1")
+    assert (status, dataset["format"], dataset["duration_s"]) == (0, "rosbag1", pytest.approx(41, abs=0.1))
+    (stream_,) = dataset["streams"]
+    assert (stream_["name"], stream_["dtype"]) == ("/joint_states", "sensor_msgs/JointState")
+    assert stream_["rate_hz"] == pytest.approx(100, rel=0.01)
+
+
+def test_bags_that_are_cut_off(robot_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("mcap_prismax/100.mcap", "ros1/kuka_honeypot_test.bag"):
+        data = (robot_data / place).read_bytes()
+        path = tmp_path / Path(place).name
+        path.write_bytes(data[: len(data) // 2])
+        assert codes(only(capsys, path)) == {"DATA-012": 1}
 
 
 def test_a_folder_of_sets_is_one_block_each(robot_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
