@@ -142,7 +142,8 @@ DEFECTS: list[tuple[str, tuple[str, ...], list[float], str, str]] = [
 
 def test_each_contradiction_is_named_where_it_is_and_nowhere_else(db: duckdb.DuckDBPyConnection) -> None:
     query = """select "check", source, episode_id, list(value order by value), any_value(unit), string_agg(detail, '; ')
-        from evidence where stage = 'load' and status = 'measured' and "check" <> 'conventions.gripper_range' group by 1, 2, 3"""
+        from evidence where stage = 'load' and status = 'measured' and "check" <> 'conventions.gripper_range'
+        group by 1, 2, 3"""
     found = {(check, episode): rest for check, _, episode, *rest in db.execute(query).fetchall()}
     expected = {(check, episode): rest for check, episodes, *rest in DEFECTS for episode in episodes}
     assert found.keys() == expected.keys()
