@@ -21,9 +21,9 @@ def digest(pixels: torch.Tensor) -> str:
 
 def main(folder: Path, out: Path, camera: str, stride: int, videos: list[str]) -> None:
     dataset = LeRobotDataset(folder.name, root=folder)
-    stored = dataset.hf_dataset.with_format("numpy")
     names = [name for name, feature in dataset.features.items() if feature["dtype"] not in ("video", "image", "string")]
-    columns = {name: np.asarray(stored[name]) for name in names}
+    rows = dataset.hf_dataset.select_columns(names)[:]  # keeps LeRobot's own conversion to tensors
+    columns = {name: torch.stack(list(rows[name])).numpy() for name in names}
     tasks, frames, pixels = [], {}, {}
     for index in range(0, len(dataset), stride):
         item = dataset[index]

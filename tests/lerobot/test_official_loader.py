@@ -14,8 +14,9 @@ from PIL import Image
 from tests.exported import CAMERAS, RAW, export, raw_episodes, raw_tasks, raw_video, vectors
 from tests.factories import jpeg, motion, rlds_example, write_lerobot_v21, write_rlds
 from tests.job import run_job
+from tests.lerobot.conftest import LeRobotRead
 
-Read = Callable[..., "LeRobotRead"]  # noqa: F821
+Read = Callable[..., LeRobotRead]
 STRIDE = 37
 
 
@@ -35,8 +36,9 @@ def test_recorded_sets_come_back(
     read = read_official(run.folder, camera or "", STRIDE, videos)
     raw = raw_episodes(robot_data, source)
     for column in ("observation.state", "action"):
-        wanted = np.concatenate([vectors(table, column) for table in raw])
-        assert read.columns[column].dtype == wanted.dtype
+        # the files hold GR00T's float64, as the round trips test; LeRobot's tensors are float32 whatever is stored
+        wanted = np.concatenate([vectors(table, column) for table in raw]).astype(np.float32)
+        assert read.columns[column].dtype == np.float32
         assert read.columns[column].tobytes() == wanted.tobytes(), column
     stamps = np.concatenate([vectors(t, "timestamp").reshape(-1) - vectors(t, "timestamp").reshape(-1)[0] for t in raw])
     np.testing.assert_allclose(read.columns["timestamp"], stamps, atol=2e-6)
