@@ -11,7 +11,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-BATCH, WIDTH, LEARNING_RATE = 32, 256, 1e-3
+BATCH, WIDTH, LEARNING_RATE = 16, 256, 1e-3
 SHOWN_EVERY = 20
 
 
