@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TF := .venv-tensorflow
 SEED ?= 7
 
-.PHONY: run test lint clean tensorflow test-tensorflow
+.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -15,6 +15,16 @@ run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate i
 
 test: $(VENV)/.installed  ## All tests; those that need real recordings read them from ROBOT_DATA.
 	$(BIN)/python -m pytest
+
+test-lerobot: $(VENV)/.installed .venv-lerobot/.installed  ## Exports read by the official LeRobotDataset, and a training run.
+	$(BIN)/python -m pytest tests/lerobot
+
+.venv-lerobot/.installed: requirements-lerobot.txt
+	test -x .venv-lerobot/bin/python || $(PYTHON) -m venv .venv-lerobot
+	.venv-lerobot/bin/python -m pip install --quiet --requirement requirements-lerobot.txt
+	.venv-lerobot/bin/python -m pip install --quiet --no-deps lerobot==0.4.4
+	.venv-lerobot/bin/python -c "import torchcodec.decoders" || { echo "torchcodec needs FFmpeg 4 to 8 (apt-get install ffmpeg)"; exit 1; }
+	touch $@
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

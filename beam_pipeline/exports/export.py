@@ -90,7 +90,7 @@ def chosen_episodes(curated: CuratedSet, options: ExportOptions) -> dict[str, li
     unknown = sorted(set(options.sources) - set(known))
     if unknown:
         raise ExportError(f"there is no source {unknown[0]!r} in {curated.folder}; there are {', '.join(known)}")
-    found = {name: list(curated.episodes(name)) for name in options.sources or known}
+    found = {name: list(curated.episodes(name)) for name in sorted(options.sources) or known}
     if options.sources:
         empty = [name for name in options.sources if not found[name]]
         if empty:

@@ -41,7 +41,7 @@ def check_regular(times_ns: Times, fps: float, place: str) -> None:
     if len(off) and off.max() > TOLERANCE_S:
         worst, bad = int(np.argmax(off)), int((off > TOLERANCE_S).sum())
         raise ExportError(
-            f"{place}: step {worst + 1} comes {steps_s[worst]:.6g} s after step {worst}, and {bad} of {len(off)} are "
+            f"{place}: step {worst + 1} comes {steps_s[worst]:.4g} s after step {worst}, and {bad} of {len(off)} are "
             f"off; LeRobot has one rate, here {fps:g} Hz, within {TOLERANCE_S:g} s; {RESAMPLE}"
         )
 

@@ -177,8 +177,10 @@ def _cameras(curated: CuratedSet, scanned: Sequence[ScannedEpisode], options: Ex
             shape, depth = _picture_shape(name, [one.pictures[name] for one in scanned], scanned)
             dtype = options.image_cameras
             shape = (*shape[:2], 3) if dtype == "video" else shape
-        if depth and (dtype == "video" and (options.videos == "reencode" or name in scanned[0].pictures)):
-            raise ExportError(f"{name} holds depth, which encoding as a video would damage; --without {name}")
+        if depth and dtype == "video":
+            raise ExportError(
+                f"{name} holds depth, which LeRobot reads from pictures, not from videos; --without {name}"
+            )
         features.append(Feature(name, dtype, shape, CAMERA_NAMES, name))
     return features
 
