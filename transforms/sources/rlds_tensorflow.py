@@ -36,7 +36,7 @@ def tensorflow() -> ModuleType:
         import tensorflow_io  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401 registers them
     except ImportError as error:
         raise ImportError(f"{error}; {_EXTRA}") from error
-    return tensorflow  # type: ignore[no-any-return]
+    return tensorflow
 
 
 @dataclass(frozen=True)
