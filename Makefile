@@ -47,4 +47,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot out build dist *.egg-info

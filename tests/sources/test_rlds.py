@@ -132,6 +132,20 @@ def test_ragged_lists(tmp_path: Path) -> None:
     assert recording.findings == ()
 
 
+def test_files_in_string_features_stay_bytes_and_texts_like_them_stay_texts(tmp_path: Path) -> None:
+    sound = [b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0" + bytes([step] * 8) for step in range(4)]
+    depth = [b"\x76\x2f\x31\x01\x02\0\0\0" + bytes([200 + step]) for step in range(4)]
+    notes = [b"ID3", b"RIFF of a guitar", b"OggS", b"fLaC"]
+    recording = read_one(
+        tmp_path / "set",
+        {**STEPS, "sound": tensor("string"), "range": tensor("string"), "note": TEXT},
+        **{"steps/sound": sound, "steps/range": depth, "steps/note": notes},
+    )
+    steps = recording.streams["steps"]
+    assert steps.column("sound").to_pylist() == sound and steps.column("range").to_pylist() == depth
+    assert steps.column("note").to_pylist() == [note.decode() for note in notes]
+
+
 def test_types_are_inferred_without_features_json(tmp_path: Path) -> None:
     path = tmp_path / "lone.tfrecord"
     write_shard(path, [episode(**{"steps/observation/top": [jpeg()] * 4})])
