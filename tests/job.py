@@ -45,7 +45,8 @@ def read_ledger(output: Path) -> dict[str, dict[str, Any]]:
 
 def digests(output: Path) -> dict[str, str]:
     """Every published data file with the hash of its bytes."""
-    data = [p for p in output.rglob("*") if p.is_file() and p.suffix in (".parquet", ".mp4", ".arrow")]
+    kinds = (".parquet", ".mp4", ".arrow")
+    data = [p for p in output.rglob("*") if p.is_file() and (p.suffix in kinds or p.name == "statistics.json")]
     return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in data}
 
 
