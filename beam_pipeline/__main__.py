@@ -12,6 +12,7 @@ from beam_pipeline.commands.command import BAD_USAGE, DONE, error_console, outpu
 CURATE = "curate"
 COMMANDS = {
     CURATE: "raw recordings in, training-ready episodes out",
+    "report": "the page of a published folder, drawn anew",
 }
 """Each is a module of `beam_pipeline.commands`, imported where it is asked for."""
 

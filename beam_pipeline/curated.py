@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,12 @@ class CuratedEpisode:
 class CuratedSet:
     """What a run published: `CuratedSet(folder).episodes()`, then `steps(episode)`.
 
-    Raises OutputError where nothing was published in the folder, or a file that the manifest names is gone.
+    `manifest` names the files of a run that is finished and not yet committed. Raises OutputError where nothing was published in the folder, or a file that the manifest names is gone.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, manifest: Manifest | None = None) -> None:
         self.folder = Path(folder)
-        manifest = newest_manifest(self.folder)
+        manifest = manifest or newest_manifest(self.folder)
         if manifest is None:
             raise OutputError(f"{self.folder} holds no published run (no {MANIFESTS}/*.json); curate into it first")
         self.manifest: Manifest = manifest
@@ -99,6 +99,18 @@ class CuratedSet:
                 for row in _dataset(path).to_table().to_pylist():
                     yield _episode(name, row, path.name)
 
+    def episodes_of(self, episode_ids: Collection[str]) -> Iterator[CuratedEpisode]:
+        """The kept ones of some episodes, by source and id."""
+        wanted = pc.field(EPISODE_ID).isin(pa.array(sorted(episode_ids), pa.string()))
+        for name in self.sources():
+            for path in self.files(EPISODES, name):
+                for row in _dataset(path).to_table(filter=wanted).to_pylist():
+                    yield _episode(name, row, path.name)
+
+    def step_columns(self, episode: CuratedEpisode) -> list[str]:
+        """Names of the columns of its steps, those too that other sources brought and that are null here."""
+        return list(_dataset(self._part(TRANSITIONS, episode)).schema.names)
+
     def steps(self, episode: CuratedEpisode, columns: Sequence[str] | None = None) -> pa.Table:
         """All steps of an episode in order, (T rows): its transitions, and the steps that begin none (next.* null).
 
@@ -111,8 +123,12 @@ class CuratedSet:
         """The complete transitions (s, a, r, s') of an episode in order: at most T - 1 rows."""
         return self._of(TRANSITIONS, episode, columns)
 
-    def _of(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> pa.Table:
+    def _part(self, table: str, episode: CuratedEpisode) -> Path:
         (path,) = [p for p in self.files(table, episode.source) if p.name == episode.part]
+        return path
+
+    def _of(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> pa.Table:
+        path = self._part(table, episode)
         needed = None if columns is None else list(dict.fromkeys([FRAME_INDEX, *columns]))
         found = _dataset(path).scanner(
             columns=needed,

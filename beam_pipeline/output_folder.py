@@ -21,10 +21,12 @@ T = TypeVar("T")
 
 STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest.json"
 SUMMARY, REPORT, INDEX = "run_summary.json", "report.html", "index"
+FRAMES = "report_frames.parquet"
+"""Small pictures and curves of the episodes that the report shows; from them it is drawn again."""
 _RUN = "run.json"
 _OURS = {
     *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, INDEX),
-    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT),
+    *(STAGING, LOCK, MANIFESTS, NEWEST, SUMMARY, REPORT, FRAMES),
 }
 
 

@@ -21,6 +21,7 @@ from beam_pipeline.output_folder import MANIFESTS
 from beam_pipeline.preflight import check_runner
 from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates, open_output, publish
+from beam_pipeline.report.make import report_files
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager, RayOptions
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import RunSummary, SourceOutcomes, stage_counts, summarise, table_sizes
@@ -167,7 +168,8 @@ class MultimodalPipeline:
                 sizes=tuple(table_sizes(files)),
                 stages=tuple(stage_counts(report.counters)),
             )
-            manifest = publish(held, files, summary.code_version, summary)
+            report_page = report_files(held, files, summary, source_roots(self._config.sources), self._config.media)
+            manifest = publish(held, files, summary.code_version, summary, report_page)
         return RunResult(
             output=target,
             manifest=_manifest_path(held, manifest.number),

@@ -99,10 +99,16 @@ def check_gates(params: GateParams, outcomes: Sequence[SourceOutcomes]) -> list[
     return failures
 
 
-def publish(output: Output, files: Sequence[PartReport], code_version: str, summary: RunSummary) -> Manifest:
+def publish(
+    output: Output,
+    files: Sequence[PartReport],
+    code_version: str,
+    summary: RunSummary,
+    beside: Mapping[str, bytes] | None = None,
+) -> Manifest:
     """Move finished files into the output, commit them by a manifest, then drop what it no longer names.
 
-    A run killed in between is finished by running it again: until the new manifest exists, the old one tells by its
+    `beside` are files that tell of the run, by name: they are no part of what is committed. A run killed in between is finished by running it again: until the new manifest exists, the old one tells by its
     hashes which files it still describes. Raises OutputError where another run committed meanwhile.
     """
     number = output.previous.number + 1 if output.previous else 1
@@ -127,6 +133,8 @@ def publish(output: Output, files: Sequence[PartReport], code_version: str, summ
     _replace(output, f"{MANIFESTS}/{target.name}", body)
     _replace(output, NEWEST, body)
     _replace(output, SUMMARY, msgspec.json.format(to_json(summary), indent=2) + b"\n")
+    for name, content in (beside or {}).items():
+        _replace(output, name, content)
     _drop_superseded(output, manifest)
     shutil.rmtree(output.staging)
     return manifest

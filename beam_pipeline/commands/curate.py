@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted; nothing was published", markup=False)
         return FAILED
-    places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json")
-    files = [(place.removesuffix(".json").replace("run_", ""), result.output / place) for place in places]
+    places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json", "report.html")
+    files = [(place.partition(".")[0].replace("run_", ""), result.output / place) for place in places]
     print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))
     return DONE
