@@ -55,7 +55,8 @@ class CuratedEpisode:
 class CuratedSet:
     """What a run published: `CuratedSet(folder).episodes()`, then `steps(episode)`.
 
-    `manifest` names the files of a run that is finished and not yet committed. Raises OutputError where nothing was published in the folder, or a file that the manifest names is gone.
+    `manifest` names the files of a run that is finished and not yet committed. Raises OutputError where nothing was
+    published in the folder, or a file that the manifest names is gone.
     """
 
     def __init__(self, folder: str | Path, manifest: Manifest | None = None) -> None:

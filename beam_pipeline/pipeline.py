@@ -17,7 +17,7 @@ from rich.console import Console
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
-from beam_pipeline.output_folder import MANIFESTS
+from beam_pipeline.output_folder import MANIFESTS, REPORT
 from beam_pipeline.preflight import check_runner
 from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.publish import GateFailure, Output, OutputError, check_gates, open_output, publish
@@ -60,11 +60,12 @@ class RunResult:
 
 
 class GatesFailed(Exception):
-    """A gate of the configuration failed: nothing was published; `ledger` is what would have been."""
+    """A gate of the configuration failed: nothing was published; `ledger` and `report` are what would have been."""
 
-    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes], ledger: Path) -> None:
+    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes], ledger: Path, report: Path) -> None:
         super().__init__("; ".join(str(failure) for failure in failures))
         self.ledger = ledger
+        self.report = report
         self.failures = failures
         self.outcomes = outcomes
 
@@ -152,8 +153,6 @@ class MultimodalPipeline:
             counts = read_counts(held.staging)
             outcomes = summarise(counts, [source.name for source in self._config.sources])
             failures = check_gates(self._config.gates, outcomes)
-            if failures:
-                raise GatesFailed(failures, outcomes, held.staging / OUT / LEDGER)
             files = read_reports(held.staging)
             ended = datetime.now(UTC)
             summary = RunSummary(
@@ -168,8 +167,13 @@ class MultimodalPipeline:
                 sizes=tuple(table_sizes(files)),
                 stages=tuple(stage_counts(report.counters)),
             )
-            report_page = report_files(held, files, summary, source_roots(self._config.sources), self._config.media)
-            manifest = publish(held, files, summary.code_version, summary, report_page)
+            roots = source_roots(self._config.sources)
+            told = report_files(held, files, summary, roots, self._config.media, [str(f) for f in failures])
+            if failures:
+                page = held.staging / REPORT
+                page.write_bytes(told[REPORT])
+                raise GatesFailed(failures, outcomes, held.staging / OUT / LEDGER, page)
+            manifest = publish(held, files, summary.code_version, summary, told)
         return RunResult(
             output=target,
             manifest=_manifest_path(held, manifest.number),

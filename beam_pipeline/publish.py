@@ -108,8 +108,9 @@ def publish(
 ) -> Manifest:
     """Move finished files into the output, commit them by a manifest, then drop what it no longer names.
 
-    `beside` are files that tell of the run, by name: they are no part of what is committed. A run killed in between is finished by running it again: until the new manifest exists, the old one tells by its
-    hashes which files it still describes. Raises OutputError where another run committed meanwhile.
+    `beside` are files that tell of the run, by name: they are no part of what is committed. A run killed in between is
+    finished by running it again: until the new manifest exists, the old one tells by its hashes which files it still
+    describes. Raises OutputError where another run committed meanwhile.
     """
     number = output.previous.number + 1 if output.previous else 1
     manifest = Manifest(

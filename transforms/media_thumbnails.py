@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 
 import av
 import numpy as np
@@ -43,8 +42,7 @@ def video_thumbnails(uri: str, at_ns: Sequence[int], depth: bool, how: Decoding)
     Raises MediaError where there is none, and as `window` does.
     """
     for wanted in at_ns:
-        with closing(window(uri, wanted - _NEAR_NS, wanted + _WITHIN_NS, how)) as frames:
-            found = next(frames, None)
+        found = next(window(uri, wanted - _NEAR_NS, wanted + _WITHIN_NS, how), None)
         if found is None:
             detail = f"{uri} has no frame within a second after {wanted} ns; the episode's stamps lie outside of it"
             raise MediaError("truncated", detail)

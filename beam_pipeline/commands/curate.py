@@ -79,7 +79,8 @@ def run(arguments: Sequence[str]) -> int:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
     except GatesFailed as error:
-        print_outcomes(console, error.outcomes, [], first_of_each_reason(error.ledger, error.outcomes))
+        report = [("report", error.report)]
+        print_outcomes(console, error.outcomes, report, first_of_each_reason(error.ledger, error.outcomes))
         errors.print(f"gate failed, nothing was published: {error}", markup=False)
         return GATE_FAILED
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from beam_pipeline.report.distributions import Distribution
 from beam_pipeline.report.looks import Look
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _PLOT = 340.0, 34.0, 10.0, 20.0, 84.0
-_AXIS, _ROW = 20.0, 25.0
+_AXIS, _ROW = 20.0, 28.0
 _LEAST_BAR = 2.0
 """So that one episode among thousands is seen."""
 _SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_PAD = 128.0, 44.0, 3.0
@@ -198,10 +198,10 @@ def _rounded(px: float) -> float:
     return round(px, 2)
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, whole numbers whole; nothing for what is unknown."""
+def number(value: float | None, digits: int = 4) -> str:
+    """A few significant digits, whole numbers whole; nothing for what is unknown."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if float(value).is_integer() and abs(value) < 1e7:
         return f"{int(value):,}"
-    return f"{value:.4g}"
+    return f"{value:.{digits}g}"

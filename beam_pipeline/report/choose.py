@@ -156,7 +156,10 @@ def _worst_kept(ledger: Ledger, measured: Mapping[str, Measured]) -> tuple[list[
         bad = badness(found)[worst]
         if not len(worst) or bad.max() - bad.min() <= _RESOLUTION.get(check, 0.0):
             continue
-        order = worst[np.lexsort((found.episode[worst], -bad))][:_WORST_OF_SCORE]
+        worse = bad > np.median(bad)  # what is as good as most is not among the worst
+        order = worst[worse][np.lexsort((found.episode[worst][worse], -bad[worse]))][:_WORST_OF_SCORE]
+        if not len(order):
+            continue
         rows, values = found.episode[order].tolist(), found.value[order].tolist()
         queues.append(rows)
         for row, value in zip(rows, values, strict=True):

@@ -203,9 +203,7 @@ def _nearest(measured: Measured, ledger: Ledger) -> Sequence[Nearest]:
     return found
 
 
-def _ranges(
-    values: Floats, codes: NDArray[np.int64], sources: Sequence[str], bad: Floats
-) -> Sequence[SourceRange]:
+def _ranges(values: Floats, codes: NDArray[np.int64], sources: Sequence[str], bad: Floats) -> Sequence[SourceRange]:
     """Each source's range; of many sources those with the worst values."""
     found = []
     for code in np.unique(codes).tolist():

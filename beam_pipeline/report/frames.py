@@ -1,4 +1,4 @@
-"""Where pictures come from: an episode that still waits in the staging area, an earlier report, the published tables."""
+"""Where pictures come from: episodes that wait in the staging area, an earlier report, the published tables."""
 
 from __future__ import annotations
 
@@ -80,11 +80,10 @@ class Album:
             suffix = PTS_SUFFIX if isinstance(ref, VideoRef) else INDEX_SUFFIX
             index = episode.steps.schema.get_field_index(IMAGES + camera + suffix)
             column = episode.steps.column(index).to_pylist() if index >= 0 else [None] * episode.steps.num_rows
-            there = [step for step in chosen if column[step] is not None]
-            places = [int(column[step]) for step in there]
-            return there, self._pictures(ref, places)
+            places = {step: int(at) for step in chosen if (at := column[step]) is not None}
+            return list(places), self._pictures(ref, list(places.values()))
 
-        return self._assemble(wish, episode.steps, sorted(episode.videos), of_camera)
+        return self._assemble(wish, episode.steps, episode.conventions, sorted(episode.videos), of_camera)
 
     def _pictures(self, ref: VideoRef | ImageRef, places: Sequence[int]) -> list[bytes]:
         if not places:
@@ -113,10 +112,18 @@ class Album:
             return list(videos), self._decoder.video_thumbnails(ref, at_ns)
 
         cameras = [name.removeprefix(IMAGES) for name in names if name.startswith(IMAGES)]
-        return self._assemble(wish, steps.combine_chunks().to_batches()[0], cameras, of_camera)
+        conventions = {pair["key"]: pair["value"] for pair in kept.row["conventions"] or ()}
+        return self._assemble(wish, steps.combine_chunks().to_batches()[0], conventions, cameras, of_camera)
 
-    def _assemble(self, wish: Wish, steps: pa.RecordBatch, cameras: Sequence[str], of_camera: _OfCamera) -> Look:
-        signal, unit, at, curves = curves_of(steps)
+    def _assemble(
+        self,
+        wish: Wish,
+        steps: pa.RecordBatch,
+        conventions: Mapping[str, str],
+        cameras: Sequence[str],
+        of_camera: _OfCamera,
+    ) -> Look:
+        signal, unit, at, curves = curves_of(steps, conventions)
         chosen = picture_steps(steps.num_rows, wish.interval)
         strips: list[Strip] = []
         for camera in cameras_in_order(cameras, wish):

@@ -36,7 +36,7 @@ from beam_pipeline.report.tables import (
 from beam_pipeline.summary import RunSummary
 from transforms.output_files import EPISODES
 
-QUARANTINED_OF_RULE, INSTRUCTIONS, NOT_RUN = 12, 40, 200
+QUARANTINED_OF_RULE, INSTRUCTIONS, NOT_RUN = 10, 40, 150
 """How many rows of each the page shows."""
 
 

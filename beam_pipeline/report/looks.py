@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from numpy.typing import NDArray
 from beam_pipeline.output_folder import OutputError
 from transforms.arrays import Floats, column_matrix
 from transforms.output_schema import list_of
-from transforms.schema import ACTION, END_EFFECTOR_POSE, JOINT_POSITION, STATE
+from transforms.schema import ACTION, END_EFFECTOR_POSE, JOINT_POSITION, STATE, UNKNOWN
 
 PICTURES, CAMERAS, CURVES, POINTS = 6, 2, 8, 96
 """At most this many pictures of a camera, cameras, curves, and points of a curve: the page stays small."""
 _SIGNALS = ((JOINT_POSITION, "rad"), (END_EFFECTOR_POSE, "m and xyzw"), (STATE, ""), (ACTION, ""))
+_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _DIGITS = 5
 
 
@@ -113,15 +116,24 @@ def read_looks(path: Path) -> Mapping[str, Look]:
 
 
 def picture_steps(n_steps: int, interval: tuple[int, int] | None) -> list[int]:
-    """Steps to show: evenly spaced, or two outside and the others within the interval that a finding names."""
+    """Steps to show: evenly spaced, or within the interval that a finding names and around it."""
     if n_steps <= PICTURES:
         return list(range(n_steps))
     if interval is None or interval[1] - interval[0] + 1 >= n_steps - 2:
         return np.linspace(0, n_steps - 1, PICTURES).round().astype(int).tolist()
     first, last = max(0, interval[0]), min(n_steps - 1, interval[1])
-    inside = np.linspace(first, last, PICTURES - 2).round().astype(int).tolist()
-    before, after = max(0, (first - 1) // 2), min(n_steps - 1, (last + n_steps) // 2)
-    return sorted({before, *inside, after})
+    inside = np.linspace(first, last, min(PICTURES - 2, last - first + 1)).round().astype(int).tolist()
+    around = _spread(0, first - 1), _spread(last + 1, n_steps - 1)
+    outside = [step for pair in zip_longest(*around) for step in pair if step is not None]
+    return sorted({*inside, *outside[: PICTURES - len(inside)]})
+
+
+def _spread(first: int, last: int) -> list[int]:
+    """Steps of a stretch in the order in which they are worth a picture: its middle, then its far parts."""
+    if last < first:
+        return []
+    at = (0.5, 0.0, 0.25, 0.75, 1.0) if first == 0 else (0.5, 1.0, 0.75, 0.25, 0.0)
+    return list(dict.fromkeys(round(first + share * (last - first)) for share in at))
 
 
 def cameras_in_order(cameras: Sequence[str], wish: Wish) -> list[str]:
@@ -129,16 +141,29 @@ def cameras_in_order(cameras: Sequence[str], wish: Wish) -> list[str]:
     return sorted(cameras, key=lambda name: (name != wish.camera, name))
 
 
-def curves_of(steps: pa.RecordBatch) -> tuple[str, str, tuple[int, ...], tuple[Curve, ...]]:
-    """(signal, unit, steps shown, curves) of the first signal there is; of wide ones what moves most, in order."""
+def curves_of(
+    steps: pa.RecordBatch, conventions: Mapping[str, str]
+) -> tuple[str, str, tuple[int, ...], tuple[Curve, ...]]:
+    """(signal, unit, steps shown, curves) of the first signal there is; of wide ones what moves most, in order.
+
+    Joints have the names that the conventions give them, other elements their index from 0.
+    """
     for signal, unit in _SIGNALS:
         values = column_matrix(steps, signal)
         if values is None or not values.shape[1] or not np.isfinite(values).any():
             continue
         at = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))
-        shown = _most_moving(values)
-        return signal, unit, tuple(at.tolist()), tuple(Curve(str(i + 1), _numbers(values[at, i])) for i in shown)
+        shown, names = _most_moving(values), _names(signal, values.shape[1], conventions)
+        return signal, unit, tuple(at.tolist()), tuple(Curve(names[i], _numbers(values[at, i])) for i in shown)
     return "", "", (), ()
+
+
+def _names(signal: str, width: int, conventions: Mapping[str, str]) -> list[str]:
+    if signal == END_EFFECTOR_POSE and width == len(_POSE):
+        return list(_POSE)
+    declared = conventions.get("joint_names", UNKNOWN) if signal == JOINT_POSITION else UNKNOWN
+    names = json.loads(declared) if declared != UNKNOWN else []
+    return names if len(names) == width else [f"[{index}]" for index in range(width)]
 
 
 def _most_moving(values: Floats) -> list[int]:

@@ -25,8 +25,9 @@ def report_files(
     summary: RunSummary,
     roots: Mapping[str, str] | None = None,
     media: MediaParams | None = None,
+    failures: Sequence[str] = (),
 ) -> Mapping[str, bytes]:
-    """The report of a finished run, and the pictures in it, by name in the output folder.
+    """The report of a finished run, and the pictures in it, by name in the output folder; `failures` are of gates.
 
     To be called before the staging area goes: pictures of what was not kept are taken from there, else from the report
     before this one.
@@ -35,7 +36,7 @@ def report_files(
     manifest = Manifest(0, None, summary.config_hash, summary.code_version, tuple(files))
     curated = CuratedSet(folder, manifest)
     album = Album(curated, held.staging, read_looks(held.path / FRAMES), roots, media)
-    return _drawn(curated, summary, album, held.staging / FRAMES)
+    return _drawn(curated, summary, album, held.staging / FRAMES, failures)
 
 
 def remake(output: str | Path) -> Path:
@@ -58,9 +59,11 @@ def remake(output: str | Path) -> Path:
     return folder / REPORT
 
 
-def _drawn(curated: CuratedSet, summary: RunSummary, album: Album, scratch: Path) -> Mapping[str, bytes]:
+def _drawn(
+    curated: CuratedSet, summary: RunSummary, album: Album, scratch: Path, failures: Sequence[str] = ()
+) -> Mapping[str, bytes]:
     facts = gather(curated, summary, album)
     write_looks(list(facts.looks.values()), scratch)
     frames = scratch.read_bytes()
     scratch.unlink()
-    return {FRAMES: frames, REPORT: render(facts)}
+    return {FRAMES: frames, REPORT: render(facts, failures)}

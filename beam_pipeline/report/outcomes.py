@@ -21,7 +21,8 @@ _NS_PER_S = 1e9
 class Totals:
     """Ledger rows of one source (or of all): `planned` inputs and `children` cut out of them end as `counts`.
 
-    `absent` of the quarantined are declared by metadata and not on disk. Steps and seconds are of rows that were not cut up; seconds cover those whose times are known.
+    `absent` of the quarantined are declared by metadata and not on disk. Steps and seconds are of rows that were not
+    cut up; seconds cover those whose times are known.
     """
 
     source: str

@@ -47,8 +47,8 @@ class Segment:
     width: float
 
 
-def render(facts: Facts) -> bytes:
-    """The whole page; the same bytes for the same facts."""
+def render(facts: Facts, failures: Sequence[str] = ()) -> bytes:
+    """The whole page, the same bytes for the same facts; `failures` of gates say that nothing was published."""
     environment = Environment(
         loader=PackageLoader("beam_pipeline.report"),
         autoescape=True,
@@ -67,6 +67,7 @@ def render(facts: Facts) -> bytes:
     chosen = facts.chosen
     page = environment.get_template("report.html").render(
         facts=facts,
+        failures=failures,
         percent=text.percent,
         segments=segments,
         rejected=[_card(facts, c.episode_id) for c in chosen.rejected],

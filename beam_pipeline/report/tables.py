@@ -87,12 +87,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A check that could not be made on `count` findings of a source; `example` is one of the reasons given."""
+    """Checks that could not be made on some of a source's episodes, with how often; `reason` is one that was given."""
 
-    check: str
     source: str
-    count: int
-    example: str
+    reason: str
+    checks: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -229,12 +228,18 @@ def _joined(pieces: Sequence[Measured]) -> Measured:
 
 
 def _not_run(curated: CuratedSet) -> tuple[NotRun, ...]:
-    found: dict[tuple[str, str], NotRun] = {}
+    """By source and by the least reason of each check, since one missing declaration stops many checks."""
+    found: list[NotRun] = []
     for source in curated.sources():
+        counts: dict[str, int] = {}
+        reasons: dict[str, str] = {}
         for path in curated.files(EVIDENCE, source):
             table = _dataset(path).to_table(["check", "detail"], filter=pc.field("status") == "not_run")
             groups = table.group_by("check").aggregate([([], "count_all"), ("detail", "min")])
-            for check, count, example in zip(*groups.to_pydict().values(), strict=True):
-                before = found.get((check, source), NotRun(check, source, 0, example))
-                found[check, source] = NotRun(check, source, before.count + count, min(before.example, example))
-    return tuple(found[key] for key in sorted(found))
+            for check, count, reason in zip(*groups.to_pydict().values(), strict=True):
+                counts[check] = counts.get(check, 0) + count
+                reasons[check] = min(reasons.get(check, reason), reason)
+        for reason in sorted(set(reasons.values())):
+            of_it = tuple((check, counts[check]) for check in sorted(counts) if reasons[check] == reason)
+            found.append(NotRun(source, reason, of_it))
+    return tuple(found)

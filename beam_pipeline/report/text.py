@@ -11,7 +11,9 @@ from beam_pipeline.report.charts import number
 
 __all__ = ["data_uri", "duration", "number", "percent", "seconds", "shorten", "visible"]
 
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]"
+)
 """Control characters, and those that turn the direction of what follows: a file name could read as another."""
 LONGEST = 300
 
