@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_pipeline.report.distributions import badness, low_is_worse, worst_of_each
+from beam_pipeline.report.distributions import badness, low_is_worse
 from beam_pipeline.report.tables import UNJUDGED, Ledger, Measured
 
 REJECTED, PAIRS, WORST_KEPT, TYPICAL = 16, 8, 14, 6
@@ -76,7 +76,7 @@ class Chosen:
 
 
 def choose(ledger: Ledger, measured: Mapping[str, Measured]) -> Chosen:
-    """The episodes to show, the same for the same tables."""
+    """The episodes to show, the same for the same tables; `measured` holds the worst value of each episode."""
     worst_kept, by_score = _worst_kept(ledger, measured)
     return Chosen(
         rejected=_rejected(ledger),
@@ -151,13 +151,12 @@ def _worst_kept(ledger: Ledger, measured: Mapping[str, Measured]) -> tuple[list[
     by_score = []
     for check in sorted((c for c in measured if not c.startswith(_ABOUT_FILES)), key=lambda c: _rank(measured[c])):
         found = measured[check]
-        worst = worst_of_each(found)
-        worst = worst[kept[found.episode[worst]]]
-        bad = badness(found)[worst]
-        if not len(worst) or bad.max() - bad.min() <= _RESOLUTION.get(check, 0.0):
+        places = np.flatnonzero(kept[found.episode])
+        bad = badness(found)[places]
+        if not len(places) or bad.max() - bad.min() <= _RESOLUTION.get(check, 0.0):
             continue
         worse = bad > np.median(bad)  # what is as good as most is not among the worst
-        order = worst[worse][np.lexsort((found.episode[worst][worse], -bad[worse]))][:_WORST_OF_SCORE]
+        order = places[worse][np.lexsort((found.episode[places][worse], -bad[worse]))][:_WORST_OF_SCORE]
         if not len(order):
             continue
         rows, values = found.episode[order].tolist(), found.value[order].tolist()
@@ -165,7 +164,7 @@ def _worst_kept(ledger: Ledger, measured: Mapping[str, Measured]) -> tuple[list[
         for row, value in zip(rows, values, strict=True):
             why.setdefault(row, []).append((check, value))
         episodes = tuple((ledger.ids[row].as_py(), value) for row, value in zip(rows, values, strict=True))
-        median = float(np.median(found.value[worst]))
+        median = float(np.median(found.value[places]))
         by_score.append(Worst(check, found.unit, low_is_worse(found), median, episodes))
     return [_choice(ledger, row, tuple(why[row])) for row in in_turn(queues, WORST_KEPT)], by_score
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,27 +102,25 @@ def badness(measured: Measured) -> Floats:
     return -measured.value if low_is_worse(measured) else measured.value
 
 
-def worst_of_each(measured: Measured) -> NDArray[np.int64]:
-    """Index of the worst value of each episode, in order of the ledger's rows."""
+def worst_of_each(measured: Measured) -> Measured:
+    """Of each episode its worst value, one that breaks the rule before others, in order of the ledger's rows."""
     order = np.lexsort((badness(measured), measured.passed == BROKEN, measured.episode))
-    last = np.flatnonzero(np.diff(measured.episode[order], append=-1))
-    return order[last]
+    worst = order[np.flatnonzero(np.diff(measured.episode[order], append=-1))]
+    columns = {name: getattr(measured, name)[worst] for name in ("value", "episode", "passed", "threshold")}
+    return replace(measured, **columns)
 
 
-def distribution(measured: Measured, ledger: Ledger) -> Distribution:
-    """The distribution of one check over the episodes that it was made on."""
-    worst = worst_of_each(measured)
-    values, episodes = measured.value[worst], measured.episode[worst]
-    broken = measured.passed[worst] == BROKEN
-    thresholds = _thresholds(measured)
+def distribution(worst: Measured, ledger: Ledger) -> Distribution:
+    """The distribution of one check over the episodes that it was made on, given the worst value of each."""
+    thresholds = _thresholds(worst)
     return _binned(
-        measured.check,
-        measured.unit,
-        values,
-        broken,
+        worst.check,
+        worst.unit,
+        worst.value,
+        worst.passed == BROKEN,
         thresholds,
-        _ranges(values, ledger.source[episodes], ledger.sources, badness(measured)[worst]),
-        _nearest(measured, ledger) if thresholds else (),
+        _ranges(worst.value, ledger.source[worst.episode], ledger.sources, badness(worst)),
+        _nearest(worst, ledger) if thresholds else (),
     )
 
 
@@ -189,17 +187,16 @@ def _thresholds(measured: Measured) -> Sequence[tuple[str, float]]:
     return sorted(found)
 
 
-def _nearest(measured: Measured, ledger: Ledger) -> Sequence[Nearest]:
+def _nearest(worst: Measured, ledger: Ledger) -> Sequence[Nearest]:
     found = []
     for verdict in (PASSED, BROKEN):
-        worst = worst_of_each(measured)
-        chosen = worst[measured.passed[worst] == verdict]
+        chosen = np.flatnonzero(worst.passed == verdict)
         if not len(chosen):
             continue
-        gaps = np.abs(measured.value[chosen] - measured.threshold[chosen])
-        first = chosen[np.lexsort((measured.episode[chosen], gaps))[0]]
-        episode_id = ledger.ids[int(measured.episode[first])].as_py()
-        found.append(Nearest(episode_id, float(measured.value[first]), verdict == PASSED))
+        gaps = np.abs(worst.value[chosen] - worst.threshold[chosen])
+        first = chosen[np.lexsort((worst.episode[chosen], gaps))[0]]
+        episode_id = ledger.ids[int(worst.episode[first])].as_py()
+        found.append(Nearest(episode_id, float(worst.value[first]), verdict == PASSED))
     return found
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from beam_pipeline.curated import CuratedSet
 from beam_pipeline.report.choose import Choice, Chosen, choose
-from beam_pipeline.report.distributions import Distribution, distribution, lengths
+from beam_pipeline.report.distributions import Distribution, distribution, lengths, worst_of_each
 from beam_pipeline.report.frames import Album
 from beam_pipeline.report.looks import Look, Wish
 from beam_pipeline.report.outcomes import (
@@ -90,7 +90,8 @@ class Facts:
 def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
     """Read everything; what is read of episodes themselves is bounded, whatever the size of the run."""
     ledger = read_ledger(curated)
-    measured, not_run = read_measures(curated, ledger)
+    everything, not_run = read_measures(curated, ledger)
+    measured = {check: worst_of_each(found) for check, found in everything.items()}
     chosen = choose(ledger, measured)
     findings = read_findings(curated, [choice.episode_id for choice in chosen.episodes()])
     subjects = {c.episode_id: _subject(ledger, c, findings.get(c.episode_id, ())) for c in chosen.episodes()}
