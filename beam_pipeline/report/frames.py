@@ -12,15 +12,14 @@ from beam_pipeline.curated import CuratedEpisode, CuratedSet
 from beam_pipeline.report.looks import CAMERAS, Look, Strip, Wish, cameras_in_order, curves_of, picture_steps
 from transforms.episode import IMAGES, INDEX_SUFFIX, PTS_SUFFIX, Episode, ImageRef, VideoRef
 from transforms.loader import read_images
-from transforms.media import MediaDecoder, MediaParams
+from transforms.media import MediaParams, limit_shared_decoder, shared_decoder
 from transforms.output_files import portable
 from transforms.stage import Unreadable, contained
 from transforms.staging import load_episode, staged_path
 
 NOT_STORED = "frames not stored: the episode is not in the output, and its source was not read again"
 _BUDGET_S = 90.0
-"""All pictures of a report are decoded within this time; what is left then goes without."""
-_TIMEOUT_S = 20.0
+"""No strip is begun after this time; `media.timeout_s` bounds the one that is being decoded then."""
 _OfCamera = Callable[[str, Sequence[int]], tuple[list[int], list[bytes]]]
 """(camera, steps wanted) -> steps that have a frame, and their pictures."""
 
@@ -44,17 +43,14 @@ class Album:
         self._staging = staging
         self._earlier = earlier or {}
         self._roots = roots or {}
-        limits = media or MediaParams()
-        self._decoder = MediaDecoder(
-            MediaParams(min(_TIMEOUT_S, limits.timeout_s), limits.memory_bytes, limits.thread_count, limits.max_pixels)
-        )
+        limit_shared_decoder(media or MediaParams())  # in process, the child that measured frames is still there
+        self._decoder = shared_decoder()
         self._ends = time.monotonic() + _BUDGET_S
 
     def looks(self, wishes: Sequence[Wish]) -> dict[str, Look]:
         """A look for every wish, by episode id; an episode that cannot be shown says why."""
-        with self._decoder:
-            kept = self._kept_rows(wishes)
-            return {wish.episode_id: self._look(wish, kept.get(wish.episode_id)) for wish in wishes}
+        kept = self._kept_rows(wishes)
+        return {wish.episode_id: self._look(wish, kept.get(wish.episode_id)) for wish in wishes}
 
     def _look(self, wish: Wish, kept: CuratedEpisode | None) -> Look:
         def failed(error: Exception) -> Look:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -49,6 +50,30 @@ class Segment:
 
 def render(facts: Facts, failures: Sequence[str] = ()) -> bytes:
     """The whole page, the same bytes for the same facts; `failures` of gates say that nothing was published."""
+    chosen = facts.chosen
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            failures=failures,
+            percent=text.percent,
+            segments=segments,
+            rejected=[_card(facts, c.episode_id) for c in chosen.rejected],
+            worst_kept=[_card(facts, c.episode_id) for c in chosen.worst_kept],
+            typical=[_card(facts, c.episode_id) for c in chosen.typical],
+            pairs=[_pair(facts, index) for index in range(len(chosen.pairs))],
+            lengths=_charts(facts.lengths),
+            histograms=_charts(facts.distributions),
+            not_run=facts.not_run[:NOT_RUN],
+            n_rejected=facts.total.counts["rejected"],
+        )
+    )
+    return page.encode()
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("beam_pipeline.report"),
         autoescape=True,
@@ -64,22 +89,7 @@ def render(facts: Facts, failures: Sequence[str] = ()) -> bytes:
         "duration": text.duration,
         "data_uri": text.data_uri,
     }
-    chosen = facts.chosen
-    page = environment.get_template("report.html").render(
-        facts=facts,
-        failures=failures,
-        percent=text.percent,
-        segments=segments,
-        rejected=[_card(facts, c.episode_id) for c in chosen.rejected],
-        worst_kept=[_card(facts, c.episode_id) for c in chosen.worst_kept],
-        typical=[_card(facts, c.episode_id) for c in chosen.typical],
-        pairs=[_pair(facts, index) for index in range(len(chosen.pairs))],
-        lengths=_charts(facts.lengths),
-        histograms=_charts(facts.distributions),
-        not_run=facts.not_run[:NOT_RUN],
-        n_rejected=facts.total.counts["rejected"],
-    )
-    return page.encode()
+    return environment
 
 
 def segments(total: Totals) -> list[Segment]:
