@@ -145,7 +145,7 @@ def read_statuses(curated: CuratedSet, ledger: Ledger) -> Mapping[str, Mapping[s
     counts: dict[str, dict[str, int]] = {}
     for path in curated.files(EVIDENCE):
         table = _dataset(path).to_table(["episode_id", "detail"], filter=pc.field("check") == "grounding.status")
-        status = pc.list_element(pc.split_pattern(table["detail"], ":", max_splits=1), 0)
+        status = pc.list_element(pc.split_pattern(table["detail"].fill_null(""), ":", max_splits=1), 0)
         rows = np.asarray(pc.index_in(table["episode_id"], value_set=ledger.ids).fill_null(-1))
         seen = pa.table({"status": status, "outcome": pa.array(np.where(rows < 0, -1, ledger.outcome[rows]))})
         for name, code, count in zip(

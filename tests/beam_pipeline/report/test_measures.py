@@ -147,7 +147,7 @@ def test_pictures_lie_in_the_interval_and_around_it() -> None:
     assert len(within) == 6 and sum(40 <= step <= 59 for step in within) == 4
     for interval in ((0, 0), (0, 10), (99, 99), (50, 50), (0, 99), (95, 120)):
         steps = picture_steps(100, interval)
-        assert len(steps) == 6 and steps == sorted(set(steps)) and 0 <= steps[0] and steps[-1] <= 99
+        assert len(steps) == 6 and steps == sorted(set(steps)) and steps[0] >= 0 and steps[-1] <= 99
         assert any(interval[0] <= step <= interval[1] for step in steps)
 
 

@@ -188,6 +188,15 @@ def test_a_failed_gate_leaves_a_report_that_says_so(
     assert "max_rejected_fraction is" in read_page(place).text
 
 
+def test_a_run_that_could_read_nothing_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "isaac").mkdir()
+    (tmp_path / "isaac/a.hdf5").write_bytes(b"not one")
+    job = run_job(tmp_path, "  - {name: i, path: isaac/a.hdf5, format: isaac_hdf5, embodiment: panda}")
+    page = read_page(job.output / "report.html")
+    assert job.outcomes() and set(job.outcomes().values()) == {"quarantined"}
+    assert "0 of 1 episodes kept (0 %)" in page.text and "Nothing was kept." in page.section("kept")
+
+
 def test_the_command_names_what_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--output", str(tmp_path)]) == 2
     assert "holds no published run" in capsys.readouterr().err
