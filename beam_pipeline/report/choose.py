@@ -24,6 +24,7 @@ _RESOLUTION: Mapping[str, float] = {
 }
 """Kept episodes that differ by less than this in a check do not differ: rounding of stamps and of float32."""
 _WORST_OF_SCORE = 3
+LONGEST = "steps, longest"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Chosen:
 
 def choose(ledger: Ledger, measured: Mapping[str, Measured]) -> Chosen:
     """The episodes to show, the same for the same tables; `measured` holds the worst value of each episode."""
-    worst_kept, by_score = _worst_kept(ledger, measured)
+    worst_kept, by_score = _worst_kept(ledger, {**measured, LONGEST: _lengths(ledger)})
     return Chosen(
         rejected=_rejected(ledger),
         pairs=_pairs(ledger),
@@ -167,6 +168,14 @@ def _worst_kept(ledger: Ledger, measured: Mapping[str, Measured]) -> tuple[list[
         median = float(np.median(found.value[places]))
         by_score.append(Worst(check, found.unit, low_is_worse(found), median, episodes))
     return [_choice(ledger, row, tuple(why[row])) for row in in_turn(queues, WORST_KEPT)], by_score
+
+
+def _lengths(ledger: Ledger) -> Measured:
+    """Steps of each episode as a score of which much is bad: struggles run long."""
+    steps = ledger.numbers("n_steps")
+    known = np.flatnonzero(np.isfinite(steps))
+    unjudged = np.full(len(known), UNJUDGED, np.int8)
+    return Measured(LONGEST, "", "steps", steps[known], known, unjudged, np.full(len(known), np.nan))
 
 
 def _rank(measured: Measured) -> tuple[bool, int, str]:

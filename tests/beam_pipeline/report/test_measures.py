@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from beam_pipeline.report.charts import histogram, number, sparks, ticks
-from beam_pipeline.report.choose import choose, in_turn
+from beam_pipeline.report.choose import LONGEST, choose, in_turn
 from beam_pipeline.report.distributions import BINS, axis, distribution, low_is_worse, worst_of_each
 from beam_pipeline.report.looks import Curve, Look, curves_of, picture_steps
 from beam_pipeline.report.outcomes import grand_total, quarantined, reasons, totals
@@ -135,7 +135,7 @@ def test_what_is_shown_goes_through_the_rules_in_turn() -> None:
         ("f", None),
         ("e", "g"),
     ]
-    assert [(c.episode_id, c.why) for c in chosen.worst_kept] == [("h", (("quality.x", 5.0),))]
+    assert [(c.episode_id, c.why) for c in chosen.worst_kept] == [("h", (("quality.x", 5.0), (LONGEST, 9.0)))]
     assert [c.episode_id for c in chosen.typical] == ["i"]
     assert chosen.by_score[0].episodes == (("h", 5.0),) and chosen.by_score[0].median == 1.0
 

@@ -21,7 +21,7 @@ from tests.job import Job, run_job
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE_FILE = "a\"><img src=x onerror=alert(2)> '&amp;\u202etxt"
-HOSTILE_SOURCE = '"><svg onload=alert(3)>'
+HOSTILE_SOURCE = '"><svg onload>&amp;'
 SOURCES = f"""
   - {{name: arm, path: rlds, embodiment: panda}}
   - {{name: '{HOSTILE_SOURCE}', path: 'isaac/*.hdf5', format: isaac_hdf5, embodiment: isaac}}
