@@ -54,11 +54,13 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["beam_pipeline*", "transforms*"]),
+    package_data={"beam_pipeline.report": ["templates/*"]},
     install_requires=[
         "apache-beam==2.77.0",
         "av>=14",
         "google-crc32c>=1.6",
         "h5py>=3.11",
+        "jinja2>=3.1.6,<4",
         "msgspec>=0.19",
         "numpy>=1.26",
         "pillow>=11",

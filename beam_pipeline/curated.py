@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,16 @@ class CuratedEpisode:
 class CuratedSet:
     """What a run published: `CuratedSet(folder).episodes()`, then `steps(episode)`.
 
-    Raises OutputError where nothing was published in the folder, or a file that the manifest names is gone.
+    `manifest` names the files of a run that is finished and not yet committed, of which some may still lie in
+    `published`. Raises OutputError where nothing was published in the folder, or a file that is named is gone.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, manifest: Manifest | None = None, published: str | Path | None = None
+    ) -> None:
         self.folder = Path(folder)
-        manifest = newest_manifest(self.folder)
+        self._published = self.folder if published is None else Path(published)
+        manifest = manifest or newest_manifest(self.folder)
         if manifest is None:
             raise OutputError(f"{self.folder} holds no published run (no {MANIFESTS}/*.json); curate into it first")
         self.manifest: Manifest = manifest
@@ -69,10 +73,15 @@ class CuratedSet:
         """Sources that have rows in any table, sorted."""
         return tuple(sorted({file.source for file in self.manifest.files if file.source}))
 
+    def place(self, path: str) -> Path:
+        """Where a file lies that the manifest or a row names."""
+        here = self.folder / path
+        return here if here.exists() else self._published / path
+
     def files(self, table: str, source: str | None = None) -> tuple[Path, ...]:
         """A table's part files in order, of one source or of all."""
         found = [
-            self.folder / file.path
+            self.place(file.path)
             for file in sorted(self.manifest.files, key=lambda f: f.path)
             if file.path.startswith(f"{table}/") and source in (None, file.source)
         ]
@@ -108,7 +117,7 @@ class CuratedSet:
 
     def beside(self, part: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The part file of another table that is of the same episodes, whole."""
-        return _dataset(self.folder / table / part.parent.name / part.name).to_table(columns=columns)
+        return _dataset(self.place(f"{table}/{part.parent.name}/{part.name}")).to_table(columns=columns)
 
     def episodes(self, source: str | None = None) -> Iterator[CuratedEpisode]:
         """Every kept episode, by source and id."""
@@ -116,6 +125,18 @@ class CuratedSet:
             for path in self.files(EPISODES, name):
                 for row in _dataset(path).to_table().to_pylist():
                     yield _episode(name, row, path.name)
+
+    def episodes_of(self, episode_ids: Collection[str]) -> Iterator[CuratedEpisode]:
+        """The kept ones of some episodes, by source and id."""
+        wanted = pc.field(EPISODE_ID).isin(pa.array(sorted(episode_ids), pa.string()))
+        for name in self.sources():
+            for path in self.files(EPISODES, name):
+                for row in _dataset(path).to_table(filter=wanted).to_pylist():
+                    yield _episode(name, row, path.name)
+
+    def step_columns(self, episode: CuratedEpisode) -> list[str]:
+        """Names of the columns of its steps, those too that other sources brought and that are null here."""
+        return list(_dataset(self._part(TRANSITIONS, episode)).schema.names)
 
     def steps(self, episode: CuratedEpisode, columns: Sequence[str] | None = None) -> pa.Table:
         """All steps of an episode in order, (T rows): its transitions, and the steps that begin none (next.* null).
@@ -141,11 +162,15 @@ class CuratedSet:
                 break
         return found
 
+    def _part(self, table: str, episode: CuratedEpisode) -> Path:
+        (path,) = [p for p in self.files(table, episode.source) if p.name == episode.part]
+        return path
+
     def _of(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> pa.Table:
         return self._scanner(table, episode, columns).to_table()
 
     def _scanner(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> ds.Scanner:
-        (path,) = [p for p in self.files(table, episode.source) if p.name == episode.part]
+        path = self._part(table, episode)
         needed = None if columns is None else list(dict.fromkeys([FRAME_INDEX, *columns]))
         return _dataset(path).scanner(
             columns=needed,

@@ -33,7 +33,7 @@ from transforms.decided_tables import (
 from transforms.deciding import Decided, Wanted, decide_all
 from transforms.evidence import DuplicateEdge, StagedColumn
 from transforms.measured import StoredFile, load_measured
-from transforms.output_files import EVIDENCE, LEDGER, OUT, OutcomeCount, Part, PartReport
+from transforms.output_files import EVIDENCE, LEDGER, OutcomeCount, Part, PartReport
 from transforms.output_schema import AgreedSchema, agree_on_columns, arrow_schema
 from transforms.verdicts import NO_EPISODE, Verdict, check_verdicts, read_verdicts, without_episode
 
@@ -41,18 +41,24 @@ _COLUMNS = tuple[StagedColumn, ...]
 
 
 class GatesFailed(Exception):
-    """A gate of the configuration failed: nothing was published; `ledger` is what would have been."""
+    """A gate of the configuration failed: nothing was published; `ledger` and `report` are what would have been."""
 
-    def __init__(self, failures: list[GateFailure], outcomes: list[SourceOutcomes], ledger: Path) -> None:
+    def __init__(
+        self, failures: Sequence[GateFailure], outcomes: Sequence[SourceOutcomes], ledger: Path, report: Path
+    ) -> None:
         super().__init__("; ".join(str(failure) for failure in failures))
         self.ledger = ledger
+        self.report = report
         self.failures = failures
         self.outcomes = outcomes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's decisions, written but for the steps: reports of the small tables, parts to write, parts that stay."""
+    """A run's decisions, written but for the steps: reports of the small tables, parts to write, parts that stay.
+
+    Where gates fail, `failures` says which, and nothing may be published.
+    """
 
     counts: tuple[OutcomeCount, ...]
     outcomes: tuple[SourceOutcomes, ...]
@@ -61,6 +67,7 @@ class Plan:
     files: tuple[PartReport, ...]
     wanted: tuple[Wanted, ...]
     warnings: tuple[str, ...]
+    failures: tuple[GateFailure, ...]
 
 
 def verdicts_of(config: PipelineConfig, output: Path) -> dict[str, Verdict]:
@@ -86,7 +93,7 @@ def make_plan(
     """Decide, and write ledger, evidence and episodes to the staging area.
 
     `staged` says that every episode's steps wait there; else published parts give what they hold. Raises VerdictError,
-    GuardrailExceeded, ValueError where sources cannot share a column, and GatesFailed.
+    GuardrailExceeded, and ValueError where sources cannot share a column.
     """
     measured = load_measured(files)
     decided = decide_all(measured, edges, config.select, verdicts)
@@ -96,8 +103,6 @@ def make_plan(
     counts = count_outcomes(ledger)
     outcomes = summarise(counts, [source.name for source in config.sources])
     failures = check_gates(config.gates, outcomes)
-    if failures:
-        raise GatesFailed(failures, outcomes, held.staging / OUT / LEDGER)
     reports += write_evidence(held.staging, decided, loose, config.sink)
     reports += write_clusters(held.staging, decided.clusters, config.sink)
     kept = decided.kept()
@@ -126,6 +131,7 @@ def make_plan(
         tuple(reports),
         wanted,
         tuple(f"{found.episode_id}: {found.finding.detail}" for found in loose),
+        tuple(failures),
     )
 
 

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 STAGING, LOCK, MANIFESTS, NEWEST = "_staging", "_lock", "_manifests", "_manifest.json"
 SUMMARY, REPORT, INDEX, SPLITS = "run_summary.json", "report.html", "index", "splits.parquet"
+FRAMES = "report_frames.parquet"
+"""Small pictures and curves of the episodes that the report shows; from them it is drawn again."""
 VERDICTS = "verdicts.csv"
 """People's verdicts, which may lie in the folder before and after any run; no run writes or removes it."""
 CONFIG = "config.yaml"
@@ -41,7 +43,7 @@ _BEFORE = {STAGING, LOCK, STORE, VERDICTS, CONFIG}
 """What may lie in a folder in which nothing was published yet."""
 _OURS = {
     *(EPISODES, TRANSITIONS, INCOMPLETE, VIDEOS, LEDGER, EVIDENCE, CLUSTERS, INDEX),
-    *(MANIFESTS, NEWEST, SUMMARY, REPORT, STATISTICS, SPLITS, *_BEFORE),
+    *(MANIFESTS, NEWEST, SUMMARY, REPORT, FRAMES, STATISTICS, SPLITS, *_BEFORE),
 }
 
 

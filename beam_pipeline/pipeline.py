@@ -17,9 +17,10 @@ from beam_pipeline.decision import GatesFailed, Plan, make_plan, verdicts_of
 from beam_pipeline.evidence_folder import commit_sources, hold_sources, measured_otherwise, stored_files
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
-from beam_pipeline.output_folder import MANIFESTS, Output, OutputError, open_output
+from beam_pipeline.output_folder import MANIFESTS, REPORT, Output, OutputError, open_output
 from beam_pipeline.publish import publish
 from beam_pipeline.read_again import ReadAgain, check_read
+from beam_pipeline.report.make import report_files
 from beam_pipeline.runner import PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import SourceOutcomes
@@ -33,7 +34,7 @@ from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
 from transforms.measured import SHINGLES, StoredFile, StoreEvidence, table_of
-from transforms.output_files import OUT, TRANSITIONS, Part, PartReport, source_roots
+from transforms.output_files import LEDGER, OUT, TRANSITIONS, Part, PartReport, source_roots
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
 from transforms.reports import EDGES, STORED, SUMMARISED, WriteReports, read_edges, read_reports
@@ -225,6 +226,13 @@ class MultimodalPipeline:
         config = self._config
         known = stored_files(held.path, config) if files is None else files
         plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
+        roots = source_roots(config.sources)
+        if plan.failures:
+            summary = work.summary(plan, plan.files)
+            told = report_files(held, plan.files, summary, roots, config.media, [str(f) for f in plan.failures])
+            page = held.staging / REPORT
+            page.write_bytes(told[REPORT])
+            raise GatesFailed(plan.failures, plan.outcomes, held.staging / OUT / LEDGER, page)
         if plan.wanted:
             work.run(ReadAgain(config, plan.wanted, held.staging), held.staging)
             check_read(config, plan.wanted, held.staging)
@@ -237,7 +245,8 @@ class MultimodalPipeline:
         work.run(lambda p: self.summarise(p | beam.Create(transitions).with_output_types(PartReport), held))
         reports |= {report.path: report for report in read_reports(held.staging, SUMMARISED)}
         summary = work.summary(plan, list(reports.values()))
-        manifest = publish(held, list(reports.values()), work.version, summary, sink_text(config.sink))
+        told = report_files(held, list(reports.values()), summary, roots, config.media)
+        manifest = publish(held, list(reports.values()), work.version, summary, sink_text(config.sink), told)
         return RunResult(
             output=held.path,
             manifest=held.path / MANIFESTS / f"{manifest.number:08d}.json",

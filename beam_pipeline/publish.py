@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,11 +51,17 @@ _VIDEO = re.compile(r"[0-9a-f]{32}(\.\w+)?")
 
 
 def publish(
-    output: Output, files: Sequence[PartReport], code_version: str, summary: RunSummary, sink: str = ""
+    output: Output,
+    files: Sequence[PartReport],
+    code_version: str,
+    summary: RunSummary,
+    sink: str = "",
+    beside: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Move finished files into the output, commit them by a manifest, then drop what it no longer names.
 
-    A file that is not in the staging area is one that the previous manifest names too, and stays as it is.
+    A file that is not in the staging area is one that the previous manifest names too, and stays as it is. `beside` are
+    files that tell of the run, by name: they are no part of what is committed.
 
     A run killed in between is finished by running it again: until the new manifest exists, the old one tells by its
     hashes which files it still describes. Raises OutputError where another run committed meanwhile.
@@ -86,6 +92,8 @@ def publish(
     _replace(output, f"{MANIFESTS}/{target.name}", body)
     _replace(output, NEWEST, body)
     _replace(output, SUMMARY, msgspec.json.format(to_json(summary), indent=2) + b"\n")
+    for name, content in (beside or {}).items():
+        _replace(output, name, content)
     _drop_superseded(output, manifest)
     shutil.rmtree(output.staging)
     return manifest

@@ -108,8 +108,9 @@ def started(folder: Path, output: str, *flags: str) -> Iterator[Run]:
 
 
 def digests(output: Path) -> dict[str, str]:
-    """Every published file but the summary, which holds times, with the hash of its bytes."""
-    files = [p for p in output.rglob("*") if p.is_file() and p.name != "run_summary.json"]
+    """Every published file but the summary and the report, which hold times, with the hash of its bytes."""
+    timed = ("run_summary.json", "report.html")
+    files = [p for p in output.rglob("*") if p.is_file() and p.name not in timed]
     return {str(p.relative_to(output)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 

@@ -97,7 +97,7 @@ def test_nothing_names_the_machine(db: duckdb.DuckDBPyConnection, curated_record
     for table in ("episodes", "evidence", "ledger"):
         query = f"select count(*) from {table} as t where contains(cast(t as varchar), ?)"
         assert db.execute(query, [str(robot_data)]).fetchone() == (0,), table
-    for name in ("run_summary.json", "_manifest.json"):
+    for name in ("run_summary.json", "_manifest.json", "report.html"):
         assert str(robot_data) not in (curated_recordings / name).read_text()
 
 

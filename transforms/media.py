@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +145,15 @@ class MediaDecoder:
         request = Request("frames", depth=depth, sizes=tuple(map(len, images)))
         return self._chunks(request, images, f"{len(images)} images")
 
+    def video_thumbnails(self, ref: VideoRef, at_ns: Sequence[int]) -> list[bytes]:
+        """The frame at each stamp of the file's clock (or the next within a second) as a small JPEG."""
+        return _pictures(self._one(Request("thumbnails", ref.uri, depth=ref.depth, at_ns=tuple(at_ns)), (), ref.uri)[1])
+
+    def image_thumbnails(self, images: Sequence[bytes], depth: bool = False) -> list[bytes]:
+        """Encoded JPEG or PNG images as small JPEGs."""
+        request = Request("thumbnails", depth=depth, sizes=tuple(map(len, images)))
+        return _pictures(self._one(request, images, f"{len(images)} images")[1])
+
     def _one(
         self, request: Request, bodies: Sequence[bytes], place: str
     ) -> tuple[Reply, dict[str, NDArray[np.generic]]]:
@@ -203,6 +213,12 @@ class MediaDecoder:
                     raise Unreadable(reply.rule, reply.detail)
         finally:
             child.kill()
+
+
+def _pictures(arrays: dict[str, NDArray[np.generic]]) -> list[bytes]:
+    ends = np.cumsum(arrays["sizes"].astype(np.int64)).tolist()
+    data = arrays["data"].tobytes()
+    return [data[start:end] for start, end in pairwise([0, *ends])]
 
 
 _shared: tuple[int, MediaDecoder] | None = None

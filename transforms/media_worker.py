@@ -25,6 +25,7 @@ from transforms.media_frames import (
     window,
 )
 from transforms.media_light import Measures
+from transforms.media_thumbnails import image_thumbnails, video_thumbnails
 
 CHUNK_BYTES = 1 << 24
 PROGRESS_S = 0.5
@@ -41,15 +42,16 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One piece of work; images follow the head as raw bytes of the given `sizes`."""
+    """One piece of work; images follow the head as raw bytes of the given `sizes`; `at_ns` are thumbnails' stamps."""
 
-    work: Literal["header", "probe", "stats", "frames"]
+    work: Literal["header", "probe", "stats", "frames", "thumbnails"]
     uri: str = ""
     start_ns: int = 0
     end_ns: int = 0
     limit: int | None = None
     depth: bool = False
     sizes: tuple[int, ...] = ()
+    at_ns: tuple[int, ...] = ()
 
 
 class ArrayHead(msgspec.Struct, frozen=True):
@@ -139,6 +141,21 @@ def _send_chunks(frames: Iterator[tuple[int, av.VideoFrame]], request: Request, 
     channel.send(Reply("done"))
 
 
+def _send_thumbnails(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:
+    if request.uri:
+        found = video_thumbnails(request.uri, request.at_ns, request.depth, how)
+    else:
+        found = image_thumbnails(images, request.depth, how)
+    stamps, small = [], []
+    for stamp, picture in found:
+        stamps.append(stamp)
+        small.append(np.frombuffer(picture, np.uint8))
+        channel.alive()
+    data = np.concatenate(small) if small else np.zeros(0, np.uint8)
+    sizes = np.asarray([len(picture) for picture in small], np.int64)
+    channel.send_arrays("done", {"pts_ns": np.asarray(stamps, np.int64), "sizes": sizes, "data": data})
+
+
 def _answer(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:
     if request.work == "probe":
         index = packet_index(request.uri, how, channel.alive)
@@ -169,6 +186,8 @@ def _answer(request: Request, images: list[bytes], how: Decoding, channel: _Chan
         )
     elif request.work == "frames":
         _send_chunks(_frames(request, images, how), request, channel)
+    elif request.work == "thumbnails":
+        _send_thumbnails(request, images, how, channel)
     else:
         measures = Measures()
         for pts, frame in _frames(request, images, how):

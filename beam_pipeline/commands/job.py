@@ -62,15 +62,16 @@ def finish(work: Callable[[], RunResult], console: Console, errors: Console) -> 
         errors.print(f"nothing was published: {error}", markup=False)
         return FAILED
     except GatesFailed as error:
-        print_outcomes(console, error.outcomes, [], first_of_each_reason(error.ledger, error.outcomes))
+        report = [("report", error.report)]
+        print_outcomes(console, error.outcomes, report, first_of_each_reason(error.ledger, error.outcomes))
         errors.print(f"gate failed, nothing was published: {error}", markup=False)
         errors.print("the evidence is stored: `decide` takes other rules and gates without measuring again")
         return GATE_FAILED
     except KeyboardInterrupt:
         errors.print("interrupted; nothing was published", markup=False)
         return FAILED
-    places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json")
-    files = [(place.removesuffix(".json").replace("run_", ""), result.output / place) for place in places]
+    places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json", "report.html")
+    files = [(place.partition(".")[0].replace("run_", ""), result.output / place) for place in places]
     print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))
     for warning in result.warnings:
         errors.print(f"warning: {warning}", markup=False)
