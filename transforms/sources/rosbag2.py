@@ -100,11 +100,11 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
 
 
 def _definitions(database: sqlite3.Connection) -> dict[str, tuple[str, str]]:
-    """Encoding and text of each type's definition; bags of Humble and before have none."""
+    """Encoding and text of each type's definition; none in bags of Humble and before, or where they are cut off."""
     try:
         rows = database.execute("select topic_type, encoding, encoded_message_definition from message_definitions")
         return {type_name(kind): (encoding, text) for kind, encoding, text in rows.fetchall()}
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         return {}
 
 
