@@ -125,6 +125,13 @@ DEFECTS: list[tuple[str, tuple[str, ...], list[float], str, str]] = [
     ("metadata.is_last", BRIDGE, [1.0], "steps", "set on 0 of 10 steps and wrong on 1, the first of them step 9"),
     ("metadata.splits", GR00T, [100.0], "episodes", "split 'train' is '0:100'; 5 episodes are listed"),
     ("metadata.splits_alike", BRIDGE, [2.0], "splits", "train and val each state 25 episodes in 3474742 bytes"),
+    (
+        "metadata.topics_unused",
+        PRISMAX,
+        [2.0],
+        "topics",
+        "env_camera/image_raw/compressed/camera_info, /robot/right_camera",
+    ),
     ("metadata.total", TELEOPERATED, [1738.0], "steps", "3901 samples, those of the 10 demos sum to 2163"),
     ("metadata.total_chunks", GR00T, [0.0], "chunks", "declared 0; the listed episodes lie in 1"),
     ("metadata.total_videos", GR00T, [2.0], "videos", "declared 2; 5 episodes x 2 cameras make 10"),

@@ -34,6 +34,17 @@ def messages() -> list[Message]:
     return out
 
 
+@pytest.mark.parametrize("share", [0.3, 0.47, 0.6, 0.83])
+def test_rows_of_a_page_that_is_cut_are_left_out(tmp_path: Path, share: float) -> None:
+    state = values(1, 400)
+    path = write_db3(tmp_path / "a.db3", joints(STATE, state))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share) // 512 * 512 + 100])
+    recording = load(path)
+    read = column_matrix(recording.streams["observation.state"], "observation.state")
+    assert read is not None and len(read) > 400 * share - 100
+    np.testing.assert_array_equal(read, state[: len(read)])
+
+
 @pytest.mark.parametrize("definitions", [True, False])
 def test_a_db3_is_the_recording_that_an_mcap_file_of_the_same_messages_is(tmp_path: Path, definitions: bool) -> None:
     theirs = load(write_mcap(tmp_path / "m/a.mcap", messages()))

@@ -11,6 +11,7 @@ import numpy as np
 
 from transforms.episode import ImageRef
 from transforms.sources import mcap_records as records
+from transforms.sources.mcap_declared import DamagedRecord
 from transforms.sources.mcap_read import McapReading
 from transforms.sources.ros_collect import TopicCollector
 from transforms.sources.ros_definition import parse_definition
@@ -81,7 +82,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
         try:
             batch = _batch(str(path), path.stat().st_mtime_ns, at, size, place, file)
             made.append(batch.image(stored - (int(ends[number]) - count), place.kind))
-        except (records.DamagedRecord, UnreadableImage, IndexError) as error:
+        except (DamagedRecord, UnreadableImage, IndexError) as error:
             detail = f"{path.name}: image {index} of {place.topic}: {error}; copy or record the file again"
             raise Unreadable("corrupt", detail) from error
     return made

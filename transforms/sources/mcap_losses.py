@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from transforms.arrays import rounded
 from transforms.episode import Finding
-from transforms.sources.mcap_records import ChunkHead, Statistics
+from transforms.sources.mcap_declared import Statistics
+from transforms.sources.mcap_records import ChunkHead
 
 STAGE = "load"
 

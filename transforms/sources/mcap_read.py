@@ -9,9 +9,11 @@ from typing import BinaryIO
 import numpy as np
 
 from transforms.episode import Finding
+from transforms.sources import mcap_declared as declared
 from transforms.sources import mcap_records as records
+from transforms.sources.mcap_declared import Channel, DamagedRecord, Schema, Statistics
 from transforms.sources.mcap_losses import Losses
-from transforms.sources.mcap_records import Channel, DamagedRecord, Extent, Messages, Schema, Statistics
+from transforms.sources.mcap_records import Extent, Messages
 from transforms.sources.ros_collect import STAGE, Batch, Collected, TopicCollector
 from transforms.sources.ros_definition import type_name
 
@@ -79,18 +81,18 @@ class McapReading:
     def _declare(self, op: int, data: bytes | memoryview, where: str) -> None:
         try:
             if op == records.SCHEMA:
-                schema = records.read_schema(data)
+                schema = declared.read_schema(data)
                 self._schemas[schema.schema_id] = schema
             elif op == records.CHANNEL:
-                channel = records.read_channel(data)
+                channel = declared.read_channel(data)
                 if self.channels.get(channel.channel_id) != channel:
                     self.channels[channel.channel_id] = channel
                     self._where.pop(channel.channel_id, None)
             elif op == records.METADATA:
-                name, texts = records.read_metadata(bytes(data))
+                name, texts = declared.read_metadata(bytes(data))
                 self.bag.metadata.update({".".join(("metadata", name, key)): value for key, value in texts.items()})
             elif op == records.STATISTICS:
-                self._statistics = records.read_statistics(bytes(data))
+                self._statistics = declared.read_statistics(bytes(data))
             elif op == records.FOOTER:
                 self._losses.ended = True
         except DamagedRecord as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from transforms.sources.mcap_declared import Cursor, DamagedRecord
 
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX = 1, 2, 3, 4, 5, 6, 7
@@ -33,10 +35,6 @@ _STEP = 512
 """Bytes that are asked of a cut chunk at once: of a read that meets its end, none come."""
 
 
-class DamagedRecord(ValueError):
-    """A record that cannot be read; the message says what is wrong with it."""
-
-
 @dataclass(frozen=True)
 class Extent:
     """A record's place in the file: `at` is its first byte, `size` the bytes of its content."""
@@ -48,36 +46,6 @@ class Extent:
     @property
     def end(self) -> int:
         return self.at + RECORD_HEAD + self.size
-
-
-@dataclass(frozen=True)
-class Schema:
-    """A message type as its writer declared it."""
-
-    schema_id: int
-    name: str
-    encoding: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Channel:
-    """A topic as one writer published it."""
-
-    channel_id: int
-    schema_id: int
-    topic: str
-    encoding: str
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What the summary says of the whole file; `counts` are messages by channel."""
-
-    messages: int
-    start_ns: int
-    end_ns: int
-    counts: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -104,37 +72,6 @@ class Messages:
     sizes: NDArray[np.int64]
     others: tuple[Extent, ...]
     spare: int
-
-
-class Cursor:
-    """Reads the fields of one record's content."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._data = memoryview(data)
-        self.at = 0
-
-    def _take(self, size: int) -> memoryview:
-        if self.at + size > len(self._data):
-            raise DamagedRecord(f"a field ends at byte {self.at + size} of {len(self._data)}")
-        self.at += size
-        return self._data[self.at - size : self.at]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self._take(size), "little")
-
-    def raw(self, prefix: int = 4) -> bytes:
-        return bytes(self._take(self.number(prefix)))
-
-    def text(self) -> str:
-        return self.raw().decode("utf-8", "replace")
-
-    def texts(self) -> dict[str, str]:
-        inner = Cursor(self._take(self.number(4)))
-        out: dict[str, str] = {}
-        while inner.at < len(inner._data):
-            key = inner.text()
-            out[key] = inner.text()
-        return out
 
 
 def walk(file: BinaryIO, size: int, at: int = len(MAGIC)) -> Iterator[Extent]:
@@ -172,31 +109,6 @@ def content(file: BinaryIO, extent: Extent) -> bytes:
     """The content of a record, or what the file still holds of it."""
     file.seek(extent.at + RECORD_HEAD)
     return file.read(extent.size)
-
-
-def read_schema(data: bytes | memoryview) -> Schema:
-    at = Cursor(data)
-    return Schema(at.number(2), at.text(), at.text(), at.raw().decode("utf-8", "replace"))
-
-
-def read_channel(data: bytes | memoryview) -> Channel:
-    at = Cursor(data)
-    return Channel(at.number(2), at.number(2), at.text(), at.text())
-
-
-def read_metadata(data: bytes) -> tuple[str, dict[str, str]]:
-    at = Cursor(data)
-    return at.text(), at.texts()
-
-
-def read_statistics(data: bytes) -> Statistics:
-    at = Cursor(data)
-    messages = at.number(8)
-    at.number(2 + 4 * 4)
-    start, end = at.number(8), at.number(8)
-    pairs = at.raw()
-    counts: dict[int, int] = dict(struct.iter_unpack("<HQ", pairs[: len(pairs) // 10 * 10]))
-    return Statistics(messages, start, end, counts)
 
 
 def read_chunk_head(data: bytes) -> ChunkHead:

@@ -100,11 +100,11 @@ def plan(source: Source, path: Path) -> Iterator[RecordingRef]:
 
 
 def _definitions(database: sqlite3.Connection) -> dict[str, tuple[str, str]]:
-    """Encoding and text of each type's definition; bags of Humble and before have none."""
+    """Encoding and text of each type's definition; none in bags of Humble and before, or where they are cut off."""
     try:
         rows = database.execute("select topic_type, encoding, encoded_message_definition from message_definitions")
         return {type_name(kind): (encoding, text) for kind, encoding, text in rows.fetchall()}
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         return {}
 
 
@@ -112,6 +112,7 @@ def _read_file(path: Path, bag: Collected, limit: int | None = None) -> tuple[in
     """Read a file's messages into the bag; how many there were, and the clock's first and last ns of them."""
     count = 0
     span: list[int] = []
+    cut_page = _cut_page(path)
     with closing(open_database(path)) as database:
         definitions = _definitions(database)
         topics = [
@@ -121,7 +122,7 @@ def _read_file(path: Path, bag: Collected, limit: int | None = None) -> tuple[in
             kind = type_name(topic.kind)
             into = bag.place_for(topic.name, kind, topic.encoding, definitions.get(kind, ("", "")))
             try:
-                for rows in _batches(database, topic.number, limit):
+                for rows in _batches(database, topic.number, limit, cut_page):
                     count += len(rows)
                     span = [min([*span, rows[0][1]]), max([*span, rows[-1][1]])]
                     if isinstance(into, TopicCollector):
@@ -134,22 +135,45 @@ def _read_file(path: Path, bag: Collected, limit: int | None = None) -> tuple[in
     return count, span
 
 
-def _batches(database: sqlite3.Connection, topic: int, limit: int | None) -> Iterator[list[tuple[int, int, bytes]]]:
-    """Rows `id, timestamp, data` of a topic in the order in which they were written; the last before an error too."""
+def _cut_page(path: Path) -> int:
+    """Bytes of a page of a file that is shorter than its header says; 0 of a whole one."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    size = int.from_bytes(head[16:18], "big")
+    page = 65536 if size == 1 else size
+    return page if path.stat().st_size < page * int.from_bytes(head[28:32], "big") else 0
+
+
+def _batches(
+    database: sqlite3.Connection, topic: int, limit: int | None, cut_page: int
+) -> Iterator[list[tuple[int, int, bytes]]]:
+    """Rows `id, timestamp, data` of a topic in the order in which they were written; the last before an error too.
+
+    SQLite reads zeros where a page is cut: of a file that is, the last rows that can lie on such a page are left out.
+    """
     query = "select id, timestamp, data from messages where topic_id = ? order by id limit ?"
     rows: list[tuple[int, int, bytes]] = []
     try:
         for row in database.execute(query, (topic, -1 if limit is None else limit)):
             rows.append(row)
-            if len(rows) == _ROWS:
-                yield rows
-                rows = []
+            if len(rows) == 2 * _ROWS:
+                yield rows[:_ROWS]
+                del rows[:_ROWS]
     except sqlite3.DatabaseError:
+        _leave_out(rows, cut_page)
         if rows:
             yield rows
         raise
+    _leave_out(rows, cut_page)
     if rows:
         yield rows
+
+
+def _leave_out(rows: list[tuple[int, int, bytes]], cut_page: int) -> None:
+    """Drop the last rows until they are more than a page."""
+    dropped = 0
+    while cut_page and rows and dropped <= cut_page:
+        dropped += len(rows.pop()[2])
 
 
 def _add(into: TopicCollector, path: Path, rows: Sequence[tuple[int, int, bytes]]) -> None:
