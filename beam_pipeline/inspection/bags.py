@@ -15,7 +15,7 @@ from beam_pipeline.inspection.planned import counts, plan_all
 from beam_pipeline.inspection.report import Camera, DatasetReport, Notices, Stream
 from beam_pipeline.inspection.video_headers import read_headers
 from transforms.conventions import Source
-from transforms.sources import mcap, mcap_records, rosbag1, rosbag1_records, rosbag2
+from transforms.sources import mcap, mcap_declared, mcap_records, rosbag1, rosbag1_records, rosbag2
 from transforms.sources.bag_plan import BagPlace
 from transforms.sources.guess_topics import IMAGE_KINDS
 from transforms.sources.ros_definition import type_name
@@ -107,7 +107,7 @@ def _mcap(path: Path, total: Summary) -> str:
             return "its footer names no summary"
         try:
             _mcap_summary(file, start, size, total)
-        except mcap_records.DamagedRecord as error:
+        except mcap_declared.DamagedRecord as error:
             return f"its summary is damaged: {error}"
     return ""
 
@@ -115,17 +115,17 @@ def _mcap(path: Path, total: Summary) -> str:
 def _mcap_summary(file: BinaryIO, start: int, size: int, total: Summary) -> None:
     kinds: dict[int, str] = {}
     topics: dict[int, str] = {}
-    stated: mcap_records.Statistics | None = None
+    stated: mcap_declared.Statistics | None = None
     for extent in mcap_records.walk(file, size, start):
         if extent.op == mcap_records.SCHEMA:
-            schema = mcap_records.read_schema(mcap_records.content(file, extent))
+            schema = mcap_declared.read_schema(mcap_records.content(file, extent))
             kinds[schema.schema_id] = type_name(schema.name)
         elif extent.op == mcap_records.CHANNEL:
-            channel = mcap_records.read_channel(mcap_records.content(file, extent))
+            channel = mcap_declared.read_channel(mcap_records.content(file, extent))
             topics[channel.channel_id] = channel.topic
             total.kinds[channel.topic] = kinds.get(channel.schema_id, "unknown")
         elif extent.op == mcap_records.STATISTICS:
-            stated = mcap_records.read_statistics(mcap_records.content(file, extent))
+            stated = mcap_declared.read_statistics(mcap_records.content(file, extent))
     if stated is not None:
         _count(total, {topics[number]: count for number, count in stated.counts.items() if number in topics})
         total.seconds += (stated.end_ns - stated.start_ns) / 1e9
