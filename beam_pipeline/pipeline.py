@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
 from beam_pipeline.output_folder import MANIFESTS, Output, OutputError, open_output
 from beam_pipeline.publish import publish
-from beam_pipeline.read_again import ReadAgain, check_read
+from beam_pipeline.read_again import ReadAgain, UnreadableEpisodes, check_read
 from beam_pipeline.runner import PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import SourceOutcomes
@@ -43,6 +44,7 @@ from transforms.stage import EpisodeStage
 from transforms.staging import StageEpisode
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
+from transforms.verdicts import VerdictError
 
 __all__ = ["GatesFailed", "MultimodalPipeline", "RunResult", "UnknownSource"]
 
@@ -218,10 +220,14 @@ class MultimodalPipeline:
     ) -> RunResult:
         config = self._config
         known = stored_files(held.path, config) if files is None else files
-        plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
-        if plan.wanted:
-            work.run(ReadAgain(config, plan.wanted, held.staging), held.staging)
-            check_read(config, plan.wanted, held.staging)
+        try:
+            plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
+            if plan.wanted:
+                work.run(ReadAgain(config, plan.wanted, held.staging), held.staging)
+                check_read(config, plan.wanted, held.staging)
+        except (VerdictError, UnreadableEpisodes):
+            shutil.rmtree(held.staging)
+            raise
         reports = {report.path: report for report in plan.files}
         if plan.parts:
             parts = list(plan.parts)
