@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
 from beam_pipeline.output_folder import MANIFESTS, REPORT, Output, OutputError, open_output
 from beam_pipeline.publish import publish
-from beam_pipeline.read_again import ReadAgain, check_read
+from beam_pipeline.read_again import ReadAgain, UnreadableEpisodes, check_read
 from beam_pipeline.report.make import report_files
 from beam_pipeline.runner import PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
@@ -45,6 +46,7 @@ from transforms.staging import StageEpisode
 from transforms.statistics import WriteStatistics
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
+from transforms.verdicts import VerdictError
 
 __all__ = ["GatesFailed", "MultimodalPipeline", "RunResult", "UnknownSource"]
 
@@ -225,17 +227,21 @@ class MultimodalPipeline:
     ) -> RunResult:
         config = self._config
         known = stored_files(held.path, config) if files is None else files
-        plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
         roots = source_roots(config.sources)
-        if plan.failures:
-            summary = work.summary(plan, plan.files)
-            told = report_files(held, plan.files, summary, roots, config.media, [str(f) for f in plan.failures])
-            page = held.staging / REPORT
-            page.write_bytes(told[REPORT])
-            raise GatesFailed(plan.failures, plan.outcomes, held.staging / OUT / LEDGER, page)
-        if plan.wanted:
-            work.run(ReadAgain(config, plan.wanted, held.staging), held.staging)
-            check_read(config, plan.wanted, held.staging)
+        try:
+            plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
+            if plan.failures:
+                summary = work.summary(plan, plan.files)
+                told = report_files(held, plan.files, summary, roots, config.media, [str(f) for f in plan.failures])
+                page = held.staging / REPORT
+                page.write_bytes(told[REPORT])
+                raise GatesFailed(plan.failures, plan.outcomes, held.staging / OUT / LEDGER, page)
+            if plan.wanted:
+                work.run(ReadAgain(config, plan.wanted, held.staging), held.staging)
+                check_read(config, plan.wanted, held.staging)
+        except (VerdictError, UnreadableEpisodes):
+            shutil.rmtree(held.staging)
+            raise
         reports = {report.path: report for report in plan.files}
         if plan.parts:
             parts = list(plan.parts)

@@ -234,7 +234,7 @@ def test_verdicts_beat_the_rules_and_hold_on_later_nights(inputs: Path, curated:
         ("i/a/000001,maybe,Ann,x", ":2: verdict is 'maybe'; use keep or reject"),
         ("i/a/000001,keep,,x", ":2: who is empty; a verdict says which episode, what, who and why"),
         ("r/train/000004,keep,Ann,x", ":2: 'r/train/000004' cannot be kept, it was quarantined (truncated:"),
-        ("v/v,reject,Ann,x", ":2: 'v/v' was cut into 3 parts, and each is decided for itself; name them"),
+        ("v/v,reject,Ann,x", ":2: 'v/v' was cut into 4 parts, and each is decided for itself; name them"),
         ("v/v/1450000000,keep,Ann,x", ":2: 'v/v/1450000000' cannot be kept, it was set aside (reset_interval:"),
         ("v/v/0,keep,Ann,x\nv/v/0,reject,Bob,y", ":3: 'v/v/0' has a verdict at"),
     ],

@@ -55,7 +55,8 @@ def decide_all(
     cluster may represent. Raises GuardrailExceeded.
     """
     judged = judge_all(measured.findings, params.active_rules())
-    decisions = _by_rules(measured, judged, params)
+    stub = _Stubs(measured)
+    decisions = _by_rules(measured, judged, params, stub)
     ids = measured.episodes.column("episode_id").to_pylist()
     row_of = {name: row for row, name in enumerate(ids)}
     said = {row_of[name]: verdict for name, verdict in verdicts.items() if name in row_of}
@@ -67,35 +68,39 @@ def decide_all(
             if row in decisions:  # rejected by the rules, kept by a person: what it repeats is still told
                 decisions[row] = replace(decisions[row], duplicate_of=duplicate.representative)
             else:
-                decisions[row] = drop(Decision(_stub(measured, row), "kept"), duplicate)
+                decisions[row] = drop(Decision(stub(row), "kept"), duplicate)
     for row, verdict in said.items():
-        decisions[row] = overrule(decisions.get(row) or Decision(_stub(measured, row), "kept"), verdict)
+        decisions[row] = overrule(decisions.get(row) or Decision(stub(row), "kept"), verdict)
     _bound_removed(measured, decisions, params)
     return Decided(measured, judged, decisions, tuple(found))
 
 
-def _stub(measured: Measured, row: int, findings: tuple[Finding, ...] = ()) -> Evidence:
+class _Stubs:
     """What a decision needs to know of an episode: who it is, its instruction, and the findings in question."""
-    known = measured.episodes.slice(row, 1).select(["episode_id", "source", "instruction", "instruction_status"])
-    (values,) = known.to_pylist()
-    name = values["episode_id"]
-    return Evidence(
-        episode_id=name,
-        source=values["source"],
-        uri="",
-        content_id="",
-        n_steps=0,
-        n_transitions=0,
-        n_bytes=0,
-        staged="",
-        fingerprint=Fingerprint(name, "", ""),
-        instruction=values["instruction"],
-        instruction_status=values["instruction_status"],
-        findings=findings,
-    )
+
+    def __init__(self, measured: Measured) -> None:
+        columns = ("episode_id", "source", "instruction", "instruction_status")
+        self._known = [measured.episodes.column(name).to_pylist() for name in columns]
+
+    def __call__(self, row: int, findings: tuple[Finding, ...] = ()) -> Evidence:
+        name, source, instruction, status = (column[row] for column in self._known)
+        return Evidence(
+            episode_id=name,
+            source=source,
+            uri="",
+            content_id="",
+            n_steps=0,
+            n_transitions=0,
+            n_bytes=0,
+            staged="",
+            fingerprint=Fingerprint(name, "", ""),
+            instruction=instruction,
+            instruction_status=status,
+            findings=findings,
+        )
 
 
-def _by_rules(measured: Measured, judged: Judged, params: SelectParams) -> dict[int, Decision]:
+def _by_rules(measured: Measured, judged: Judged, params: SelectParams, stub: _Stubs) -> dict[int, Decision]:
     """The rejected: episodes with a finding that breaks its rule, or with a status that rejects."""
     broken = np.flatnonzero(judged.passed == 0)
     failed: dict[int, list[Finding]] = {}
@@ -104,7 +109,7 @@ def _by_rules(measured: Measured, judged: Judged, params: SelectParams) -> dict[
     status = measured.episodes.column("instruction_status")
     listed = pc.is_in(status, pa.array(params.reject_instruction_status, pa.string()))
     rows = sorted({*failed, *np.flatnonzero(np.asarray(listed)).tolist()})
-    return {row: decide(_stub(measured, row, tuple(failed.get(row, ()))), params) for row in rows}
+    return {row: decide(stub(row, tuple(failed.get(row, ()))), params) for row in rows}
 
 
 def _standings(

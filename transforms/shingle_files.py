@@ -45,7 +45,7 @@ class ShingleFiles:
     @cached_property
     def contents(self) -> Contents:
         """Equal contents under their smallest id; raises ValueError where an episode has no content id."""
-        if self._table is None:
+        if self._table is None or not self._table.num_rows:
             return Contents(np.zeros(0, np.int64))
         bare = pc.equal(self._table.column("content_id"), "").combine_chunks()
         if bare.true_count:

@@ -91,7 +91,7 @@ def test_each_other_outcome(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     status, out, _ = why(folder, capsys, broken)
     assert status == 0 and "it could not be processed at load:" in out and "no plot: it cannot be read:" in out
     _, out, _ = why(folder, capsys, "v/v")
-    assert "its 3 parts are decided each for itself" in out and "  v/v/1600000000: kept, 1.300 s from 1.600 s" in out
+    assert "its 4 parts are decided each for itself" in out and "  v/v/1600000000: kept, 1.300 s from 1.600 s" in out
     assert (folder / "why.png").exists()
     _, out, _ = why(folder, capsys, "v/v/1600000000")
     assert "it is a part of v/v, 1.300 s from 1.600 s" in out

@@ -117,5 +117,5 @@ def stored(staging: Path, evidence: Sequence[Evidence], roots: Mapping[str, str]
         for report in write_part(staging, source, 0, own, roots.get(source, "")):
             files.append(StoredFile(source, staging / OUT / report.path))
     measured = load_measured(files)
-    rmtree(staging / OUT / STORE)
+    rmtree(staging / OUT / STORE, ignore_errors=True)
     return measured

@@ -285,7 +285,7 @@ def test_nothing_kept_writes_no_file_but_a_report(tmp_path: Path) -> None:
 
 def test_row_groups_do_not_depend_on_how_rows_come_in(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    texts = ["x" * int(n) for n in rng.integers(0, 40_000, 600)]
+    texts = ["x" * int(n) for n in rng.integers(0, 60_000, 600)]
     schema = pa.schema([("text", pa.string()), ("values", pa.list_(pa.field("item", pa.float32()))), ("n", pa.int64())])
     whole = pa.table([texts, [[1.5] * (i % 5) for i in range(600)], [*range(599), None]], schema=schema)
     hashes = []
