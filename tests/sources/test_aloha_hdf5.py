@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.aloha_files import arms, jpegs, scene, write_aloha
 from tests.factories import motion, write_isaac
-from transforms import loader
+from transforms import formats, loader
 from transforms.arrays import column_matrix
 from transforms.conventions import Embodiment, Source
 from transforms.episode import Finding, ImageRef, Recording, RecordingRef
@@ -52,7 +52,7 @@ def test_columns_and_raw_cameras(tmp_path: Path) -> None:
         file["base_action"] = np.arange(80.0).reshape(40, 2)
         file["instruction"] = "hand over the tape"
         file["observations/images_depth/cam_high"] = np.full((40, 24, 32), 700, "u2")
-    assert aloha_hdf5.detect(path) and loader.detect(path) == "aloha_hdf5"
+    assert aloha_hdf5.detect(path) and formats.detect(path) == "aloha_hdf5"
     recording = read(path)
     assert (recording.recording_id, recording.format, recording.explicit) == ("a/000003", "aloha_hdf5", True)
     steps = recording.streams["steps"]
@@ -184,7 +184,7 @@ def test_images_that_are_absent_or_damaged(tmp_path: Path) -> None:
 def test_episodes_sort_as_numbers_and_gaps_and_cameras_are_named(tmp_path: Path) -> None:
     for number in (10, 2, 0):
         write_aloha(tmp_path / f"episode_{number}.hdf5", number, 3, ("cam_high",) if number == 2 else ("cam_high", "b"))
-    assert loader.detect(tmp_path) == "aloha_hdf5"
+    assert formats.detect(tmp_path) == "aloha_hdf5"
     refs = plan(tmp_path)
     assert [ref.recording_id for ref in refs] == ["a/000000", "a/000002", "a/000010"]
     assert [len(ref.findings) for ref in refs] == [1, 2, 1]
@@ -308,6 +308,6 @@ def test_a_flipped_group_is_a_problem(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[address] ^= 0xFF
     path.write_bytes(data)
-    assert loader.detect(path) == "aloha_hdf5"
+    assert formats.detect(path) == "aloha_hdf5"
     (ref,) = plan(path)
     assert ref.problem is not None and ref.problem.rule == "corrupt" and "cannot be read" in ref.problem.detail

@@ -32,7 +32,7 @@ from tests.rosbag_files import (
     record,
     write_joints,
 )
-from transforms import loader
+from transforms import formats, loader
 from transforms.arrays import column_matrix
 from transforms.conventions import Embodiment, Source, TopicField, Topics
 from transforms.episode import Finding, ImageRef, Recording
@@ -76,7 +76,7 @@ def positions(recording: Recording) -> np.ndarray:
 def test_every_value_is_that_of_rosbags(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "a.bag"
     write_joints(path, COUNT, compression)
-    assert loader.detect(path) == "rosbag1" and len(chunks_of(path)) > 3
+    assert formats.detect(path) == "rosbag1" and len(chunks_of(path)) > 3
     recording = read(path)
     assert (recording.recording_id, recording.format, recording.explicit) == ("b/a", "rosbag1", False)
     batch, messages = recording.streams["observation.state"], by_rosbags(path)

@@ -126,7 +126,7 @@ def test_published_recordings_are_those_of_the_beam_loader(
 ) -> None:
     monkeypatch.setenv("ROBOT_DATA", str(robot_data))
     rows = same_as_beam_gives(PipelineConfig.load(EXAMPLES / "real_data.yaml"))
-    assert {row["source"] for row in rows} == {"bridge", "isaac", "gr00t", "g1", "so101"}
+    assert {row["source"] for row in rows} == {"bridge", "isaac", "gr00t", "g1", "so101", "kuka", "prismax"}
 
 
 def test_rows_in_beam_count_as_the_loader_does(ray_node: None, inputs: Inputs) -> None:

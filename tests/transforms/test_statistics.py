@@ -189,6 +189,8 @@ def test_published_statistics_are_numpys_on_real_recordings(curated_recordings: 
         "g1": ["unitree_g1"],
         "gr00t": ["gr1"],
         "isaac": ["franka_isaac_lab_2"],
+        "kuka": ["kuka_lwr"],
+        "prismax": ["prismax"],
         "so101": ["so101"],
     }
     checked = 0
