@@ -19,6 +19,9 @@ from transforms.coders import from_ipc, to_ipc
 from transforms.exact_sums import ExactSums, exact_sums
 from transforms.value_histogram import ValueHistogram
 
+WIDEST = 256
+"""Numbers a row of a column that has statistics; touch sensors and pictures as lists are wider, states are not."""
+
 
 @dataclass(frozen=True)
 class DimensionSummary:
@@ -44,12 +47,18 @@ class DimensionSummary:
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """A column's dimensions, and how many rows held null; rows shorter than others lack their last dimensions."""
+    """A column's dimensions, and how many rows held null; rows shorter than others lack their last dimensions.
+
+    `wide`: some row holds more than WIDEST numbers, so nothing is kept of any.
+    """
 
     null: int = 0
     dimensions: tuple[DimensionSummary, ...] = ()
+    wide: bool = False
 
     def __add__(self, other: ColumnSummary) -> ColumnSummary:
+        if self.wide or other.wide:
+            return ColumnSummary(self.null + other.null, wide=True)
         pairs = zip_longest(self.dimensions, other.dimensions, fillvalue=DimensionSummary())
         return ColumnSummary(self.null + other.null, tuple(a + b for a, b in pairs))
 
@@ -78,10 +87,25 @@ def matrices(column: pa.Array) -> Iterator[NDArray[np.float64]]:
         yield flat[starts[:, None] + np.arange(length)]
 
 
+def first_wide_row(column: pa.Array) -> int | None:
+    """Index of the first row that holds more than WIDEST numbers, nested lists counted whole."""
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        return None
+    ends = np.concatenate([[0], np.cumsum(pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False))])
+    inner = column.flatten()
+    while not (pa.types.is_primitive(inner.type) or pa.types.is_boolean(inner.type)):
+        lengths = pc.list_value_length(inner).fill_null(0).to_numpy(zero_copy_only=False)
+        ends, inner = np.concatenate([[0], np.cumsum(lengths)])[ends], inner.flatten()
+    wide = np.flatnonzero(np.diff(ends) > WIDEST)
+    return int(wide[0]) if len(wide) else None
+
+
 def summarise_column(column: pa.Array | pa.ChunkedArray) -> ColumnSummary:
     """The summary of one numeric column."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     null = ColumnSummary(whole.null_count)
+    if first_wide_row(whole) is not None:
+        return ColumnSummary(whole.null_count, wide=True)
     return reduce(lambda held, values: held + ColumnSummary(0, _summaries(values)), matrices(whole), null)
 
 
@@ -96,7 +120,7 @@ def _summaries(values: NDArray[np.float64]) -> tuple[DimensionSummary, ...]:
 
 
 def encode_summary(summary: ColumnSummary) -> bytes:
-    """A summary as one Arrow batch, a row a dimension, behind eight bytes of its count of nulls."""
+    """A summary as one Arrow batch, a row a dimension, behind eight bytes of its count of nulls and one of `wide`."""
     rows = [
         {
             "nan": d.nan,
@@ -112,7 +136,11 @@ def encode_summary(summary: ColumnSummary) -> bytes:
         }
         for d in summary.dimensions
     ]
-    return summary.null.to_bytes(8, "little") + to_ipc(pa.RecordBatch.from_pylist(rows, schema=_SUMMARY))
+    return (
+        summary.null.to_bytes(8, "little")
+        + bytes([summary.wide])
+        + to_ipc(pa.RecordBatch.from_pylist(rows, schema=_SUMMARY))
+    )
 
 
 _SUMMARY = pa.schema(
@@ -141,8 +169,9 @@ def decode_summary(data: bytes) -> ColumnSummary:
                     row["dropped"], np.frombuffer(row["keys"], np.int64), np.frombuffer(row["counts"], np.int64)
                 ),
             )
-            for row in from_ipc(data[8:]).to_pylist()
+            for row in from_ipc(data[9:]).to_pylist()
         ),
+        bool(data[8]),
     )
 
 

@@ -19,11 +19,19 @@ import pyarrow.dataset as ds
 
 from transforms import value_histogram
 from transforms.coders import from_ipc, to_ipc
-from transforms.column_summary import ColumnSummary, DimensionSummary, SummaryCoder, is_numeric, summarise_column
+from transforms.column_summary import (
+    ColumnSummary,
+    DimensionSummary,
+    SummaryCoder,
+    first_wide_row,
+    is_numeric,
+    summarise_column,
+)
 from transforms.output_files import EPISODES, OUT, STATISTICS, PartReport
 from transforms.output_schema import EPISODE_ID
 from transforms.part_writer import file_hash, put_in_place, temporary_file
 
+_ROWS_AT_ONCE = 4096
 QUANTILES: Mapping[str, float] = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
@@ -86,15 +94,27 @@ class _ReadColumns(beam.DoFn):
         names = [name for name in steps.schema.names if is_numeric(steps.schema.field(name).type)]
         for embodiment in sorted(set(owner["embodiment"].to_pylist())):
             ids = owner.filter(pc.equal(owner["embodiment"], embodiment))[EPISODE_ID]
-            table = steps.to_table(columns=names, filter=pc.field(EPISODE_ID).isin(ids)).combine_chunks()
-            for name, column in zip(names, table.columns, strict=True):
-                for chunk in column.chunks:
-                    batch = pa.record_batch([chunk], ["values"])
-                    yield group_key(report.source, embodiment, name), to_ipc(batch)
+            own = pc.field(EPISODE_ID).isin(ids)
+            for name in names:
+                for column in _pieces(steps, name, own):
+                    yield group_key(report.source, embodiment, name), to_ipc(pa.record_batch([column], ["values"]))
+
+
+def _pieces(steps: ds.Dataset, name: str, rows: pc.Expression) -> Iterator[pa.Array]:
+    """A column piece by piece; of a wide one, of which nothing is kept, the first wide row alone."""
+    scanner = steps.scanner(columns=[name], filter=rows, batch_size=_ROWS_AT_ONCE, batch_readahead=1)
+    for batch in scanner.to_batches():
+        column = batch.column(0)
+        wide = first_wide_row(column)
+        if wide is not None:
+            yield column.slice(wide, 1)
+            return
+        if len(column):
+            yield column
 
 
 def statistics_file(groups: Iterable[tuple[str, ColumnSummary]]) -> bytes:
-    """source -> embodiment -> column -> statistic -> list over dimensions; columns without a value are absent."""
+    """source -> embodiment -> column -> statistic -> list over dimensions; no column without a value or too wide."""
     tree: dict[str, dict[str, dict[str, Any]]] = {}
     for key, summary in sorted(groups, key=lambda group: group[0]):
         source, embodiment, column = json.loads(key)

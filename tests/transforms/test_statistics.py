@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from transforms import value_histogram
 from transforms.coders import to_ipc
-from transforms.column_summary import ColumnSummary, decode_summary, encode_summary, matrices, summarise_column
+from transforms.column_summary import WIDEST, ColumnSummary, decode_summary, encode_summary, matrices, summarise_column
 from transforms.exact_sums import ExactSums, exact_sums
 from transforms.statistics import QUANTILES, CombineColumn, statistics, statistics_file
 from transforms.value_histogram import BINS, histogram, keys_of, merge, quantile, values_of
@@ -222,3 +222,14 @@ def test_sums_add_up_to_any_length() -> None:
     (found,) = exact_sums(values)
     assert found.mean() == 1 / 3 and found.std() == 0.0
     assert found == sum((exact_sums(values[:8192])[0] for _ in range(3)), ExactSums()) + exact_sums(values[:5])[0]
+
+
+def test_a_column_with_a_wide_row_keeps_nothing_in_any_order() -> None:
+    narrow = summarise_column(pa.array([[1.0, 2.0], [3.0, 4.0]]))
+    wide = summarise_column(pa.array([[0.0] * (WIDEST + 1), None]))
+    nested = summarise_column(pa.array([[[0.0] * WIDEST, [1.0]]]))
+    widest = summarise_column(pa.array([[0.0] * WIDEST]))
+    assert (narrow.wide, widest.wide, wide.wide, nested.wide) == (False, False, True, True)
+    assert narrow + wide == wide + narrow == ColumnSummary(1, wide=True)
+    assert decode_summary(encode_summary(narrow + wide)) == narrow + wide
+    assert encode_summary(decode_summary(encode_summary(narrow))) == encode_summary(narrow)
