@@ -11,14 +11,13 @@ from pathlib import Path
 import msgspec
 
 from transforms.conventions import Embodiment, Source, Topics
-from transforms.episode import Finding, ImageRef, Problem, Recording, RecordingRef
+from transforms.episode import Problem, Recording, RecordingRef
 from transforms.sources import mcap_records as records
 from transforms.sources.bag_plan import BagFormat, BagPlace, detect_bag, plan_bags
-from transforms.sources.guess_topics import IMAGE_KINDS
 from transforms.sources.mcap_images import image_ref, read_images
 from transforms.sources.mcap_read import McapReading, duplicated
-from transforms.sources.ros_collect import STAGE, Collected
-from transforms.sources.ros_images import image_problem
+from transforms.sources.ros_collect import Collected
+from transforms.sources.ros_images import images_of
 from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
 from transforms.sources.ros_streams import guessed
 from transforms.sources.rosbag2_metadata import lost_of
@@ -83,14 +82,8 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         rule, why = ("truncated", cut[-1]) if cut else ("empty", f"{files[0].name} is whole and without one")
         raise Unreadable(rule, f"no message can be read: {why}; record it again or leave it out")
     topics = {name: collector.topic() for name, collector in bag.topics.items()}
-    images: dict[str, ImageRef] = {}
-    for name, topic in topics.items():
-        if topic.kind in IMAGE_KINDS and topic.count:
-            if problem := image_problem(topic):
-                detail = f"{name}: {topic.count} images are left out: {problem}"
-                bag.findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
-            else:
-                images[name] = image_ref(ref.uri, readings, topic, bag.topics[name])
+    images, unshown = images_of(topics, lambda name, topic: image_ref(ref.uri, readings, topic, bag.topics[name]))
+    bag.findings += unshown
     beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
     held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
     return assemble(ref, source, held, beside)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.episode import Finding, ImageRef
+from transforms.sources.guess_topics import IMAGE_KINDS
 from transforms.sources.isaac_cameras import depth_mm
 from transforms.sources.png import encode_png
+from transforms.sources.ros_collect import STAGE
 from transforms.sources.ros_layout import Layout
 from transforms.sources.ros_topics import Topic
 
@@ -53,6 +56,23 @@ def _problem(said: str, compressed: bool) -> str:
 def is_compressed(kind: str) -> bool:
     """Whether messages of a type hold encoded images."""
     return kind.endswith("/CompressedImage")
+
+
+def images_of(
+    topics: Mapping[str, Topic], refer: Callable[[str, Topic], ImageRef]
+) -> tuple[dict[str, ImageRef], list[Finding]]:
+    """What `refer` makes of each topic of images by its name, and a finding for each that cannot be shown."""
+    images: dict[str, ImageRef] = {}
+    findings: list[Finding] = []
+    for name, topic in topics.items():
+        if topic.kind not in IMAGE_KINDS or not topic.count:
+            continue
+        if problem := image_problem(topic):
+            detail = f"{name}: {topic.count} images are left out: {problem}"
+            findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
+        else:
+            images[name] = refer(name, topic)
+    return images, findings
 
 
 def image_problem(topic: Topic) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transforms.conventions import Embodiment, Source, Topics
-from transforms.episode import Finding, ImageRef, Problem, Recording, RecordingRef
+from transforms.episode import Problem, Recording, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources import rosbag1_records as records
-from transforms.sources.guess_topics import IMAGE_KINDS
-from transforms.sources.ros_collect import STAGE, Collected
-from transforms.sources.ros_images import image_problem
+from transforms.sources.ros_collect import Collected
+from transforms.sources.ros_images import images_of
 from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
 from transforms.sources.ros_streams import guessed
 from transforms.sources.rosbag1_images import image_ref, read_images
@@ -81,16 +80,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         rule, why = ("truncated", cut[0]) if cut else ("empty", "no message of a topic that is read")
         raise Unreadable(rule, f"{path.name} holds nothing to read: {why}; record it again or leave it out")
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    images: dict[str, ImageRef] = {}
-    findings: list[Finding] = []
-    for name, topic in topics.items():
-        if topic.kind not in IMAGE_KINDS or not topic.count:
-            continue
-        if problem := image_problem(topic):
-            detail = f"{name}: {topic.count} images are left out: {problem}"
-            findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
-        else:
-            images[name] = image_ref(ref.uri, reading, topic, found.topics[name])
+    images, findings = images_of(topics, lambda name, topic: image_ref(ref.uri, reading, topic, found.topics[name]))
     every = (*found.all_findings(), *findings)
     bag = Bag(topics, images, found.metadata, every, frozenset(found.unread))
     return assemble(ref, source, bag, videos_beside(path))

@@ -15,10 +15,9 @@ import numpy as np
 from transforms.conventions import Embodiment, Source, Topics
 from transforms.episode import Finding, ImageRef, Problem, Recording, RecordingRef
 from transforms.sources.bag_plan import BagFormat, BagPlace, detect_bag, plan_bags
-from transforms.sources.guess_topics import IMAGE_KINDS
 from transforms.sources.ros_collect import STAGE, Batch, Collected, TopicCollector
 from transforms.sources.ros_definition import parse_definition, type_name
-from transforms.sources.ros_images import UnreadableImage, encoded_image, image_problem, is_depth
+from transforms.sources.ros_images import UnreadableImage, encoded_image, images_of, is_depth
 from transforms.sources.ros_layout import Wire
 from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
 from transforms.sources.ros_streams import guessed
@@ -203,14 +202,8 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     if not count:
         raise Unreadable("empty", f"{files[0].name} holds no message; record it again or leave it out")
     topics = {name: collector.topic() for name, collector in bag.topics.items()}
-    images: dict[str, ImageRef] = {}
-    for name, topic in topics.items():
-        if topic.kind in IMAGE_KINDS and topic.count:
-            if problem := image_problem(topic):
-                detail = f"{name}: {topic.count} images are left out: {problem}"
-                bag.findings.append(Finding(STAGE, "metadata.unsupported", 1.0, "cameras", detail=detail))
-            else:
-                images[name] = _image_ref(ref.uri, files, topic, bag.topics[name])
+    images, unshown = images_of(topics, lambda name, topic: _image_ref(ref.uri, files, topic, bag.topics[name]))
+    bag.findings += unshown
     beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
     held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
     return assemble(ref, source, held, beside)
