@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +82,9 @@ def test_only_the_frame_catches_broadly(path: Path) -> None:
                 isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
             )
             assert not broad or path.name == "stage.py", f"{path.relative_to(ROOT)}:{node.lineno} catches everything"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_no_benchmark_hides_a_standard_module(path: Path) -> None:
+    hidden = path.stem in sys.stdlib_module_names
+    assert not hidden, f"benchmarks/{path.name}: an arm that is run by its path would import it for {path.stem}"

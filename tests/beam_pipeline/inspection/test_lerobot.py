@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.inspect import disagreements
+from benchmarks.inspection import disagreements
 from benchmarks.lerobot_v3_set import write_set
 from tests.beam_pipeline.inspection.found import codes, inspected, only, said
 from tests.factories import motion, write_lerobot_v21, write_video

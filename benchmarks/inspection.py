@@ -1,6 +1,6 @@
 """`inspect` of a generated LeRobot v3 set: wall time and memory of a fresh process, and whether it found the truth.
 
-    python -m benchmarks.inspect [--episodes 100000] [--seed 2026] [--runs 3] [--keep DIR] [--json FILE] [--check]
+    python -m benchmarks.inspection [--episodes 100000] [--seed 2026] [--runs 3] [--keep DIR] [--json FILE] [--check]
 
 The set is benchmarks/lerobot_v3_set.py's, flaws planted; what is reported of each is held against what was planted.
 Time is the median over runs that nothing watches; memory (PSS of the process and its children, every 50 ms) is that of
