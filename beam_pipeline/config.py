@@ -17,9 +17,9 @@ from beam_pipeline.typed_yaml import ConfigError, load_file, nearest
 from transforms.checks import CHECKS
 from transforms.coders import to_json
 from transforms.conventions import Embodiment, Source
-from transforms.dedup import DedupParams
+from transforms.deduplication.deduplicator import DedupParams
+from transforms.deduplication.fingerprint import FingerprintParams
 from transforms.episode_boundary import EpisodeBoundaryParams
-from transforms.fingerprint import FingerprintParams
 from transforms.instruction_grounding import InstructionGroundingParams
 from transforms.media import MediaParams
 from transforms.physics import PhysicsParams

@@ -28,7 +28,7 @@ from beam_pipeline.summary import SourceOutcomes
 from beam_pipeline.typed_yaml import nearest
 from beam_pipeline.work import PLAN, Work
 from transforms.column_types import CheckColumnTypes
-from transforms.dedup import GPUDeduplicator
+from transforms.deduplication.deduplicator import GPUDeduplicator
 from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import DuplicateEdge, LedgerRow
 from transforms.instruction_grounding import InstructionGroundingStage

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from transforms.deduplication.union_find import components
 from transforms.evidence import Channel, DuplicateCluster
-from transforms.union_find import components
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pyarrow as pa
 import xxhash
 
 from transforms.coders import ArrowCoder, decode, encode
+from transforms.deduplication.fingerprint import FingerprintParams, fingerprint
 from transforms.episode import IMAGES, Episode, ImageRef, content_id
 from transforms.evidence import Evidence
-from transforms.fingerprint import FingerprintParams, fingerprint
 from transforms.output_schema import convert, output_type
 from transforms.part_writer import put_in_place, temporary_file
 from transforms.stage import EpisodeStage

@@ -20,8 +20,8 @@ import xxhash
 from beam_pipeline.curated import CuratedSet
 from beam_pipeline.output_folder import MANIFESTS, SPLITS, OutputError
 from transforms.coders import from_json, to_json
+from transforms.deduplication.union_find import components
 from transforms.output_files import CLUSTERS, EPISODES, LEDGER
-from transforms.union_find import components
 
 TRAIN, VAL, TEST = "train", "val", "test"
 NAMES = (TRAIN, VAL, TEST)

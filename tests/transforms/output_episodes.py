@@ -12,9 +12,9 @@ import pyarrow as pa
 from PIL import Image
 
 from transforms.arrays import list_column
+from transforms.deduplication.fingerprint import FingerprintParams
 from transforms.episode import CameraModel, Episode, Finding, ImageRef, VideoRef
 from transforms.evidence import Evidence
-from transforms.fingerprint import FingerprintParams
 from transforms.measured import STORE, Measured, StoredFile, load_measured, write_part
 from transforms.output_files import OUT
 from transforms.part_writer import file_hash

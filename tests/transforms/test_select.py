@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transforms.deciding import decide_all
+from transforms.deduplication.union_find import components
 from transforms.episode import Episode, Finding
 from transforms.evidence import Decision, DuplicateCluster, DuplicateEdge, Evidence, Fingerprint
 from transforms.judgement import judge_all
@@ -28,7 +29,6 @@ from transforms.select import (
     decide,
     judge,
 )
-from transforms.union_find import components
 from transforms.verdicts import Verdict
 
 NO_STEPS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))

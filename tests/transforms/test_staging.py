@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from tests.transforms.output_episodes import image_episode
 from transforms.arrays import with_column
+from transforms.deduplication.fingerprint import FingerprintParams
 from transforms.episode import Episode, content_id
 from transforms.evidence import Evidence
-from transforms.fingerprint import FingerprintParams
 from transforms.stage import DeadLetter
 from transforms.staging import StageEpisode, load_episode, save_episode, staged_path
 

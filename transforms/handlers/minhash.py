@@ -11,7 +11,15 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from numpy.typing import NDArray
 
-from transforms.minhash import Hashes, Ints, Permutations, mix32, padded_signatures, permutations, signatures
+from transforms.deduplication.minhash import (
+    Hashes,
+    Ints,
+    Permutations,
+    mix32,
+    padded_signatures,
+    permutations,
+    signatures,
+)
 
 Device = Literal["cpu", "cuda"]
 

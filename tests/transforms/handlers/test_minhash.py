@@ -10,8 +10,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from transforms.deduplication.minhash import permutations, signatures
 from transforms.handlers.minhash import DocumentBlock, MinHasher, MinHashHandler, pack
-from transforms.minhash import permutations, signatures
 
 DOCUMENTS = [("a", np.array([5, 6, 7], "<u8").tobytes()), ("b", np.array([6], "<u8").tobytes())]
 

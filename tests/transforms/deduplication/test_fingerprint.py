@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.arrays import list_column
-from transforms.episode import Episode, Utterance
-from transforms.fingerprint import (
+from transforms.deduplication.fingerprint import (
     FingerprintParams,
     crossings,
     fingerprint,
@@ -24,7 +23,8 @@ from transforms.fingerprint import (
     step_shingles,
     text_shingles,
 )
-from transforms.minhash import jaccard
+from transforms.deduplication.minhash import jaccard
+from transforms.episode import Episode, Utterance
 from transforms.schema import END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, STATE
 
 PARAMS = FingerprintParams()

@@ -20,9 +20,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from transforms.arrays import Floats, column_matrix
+from transforms.deduplication.minhash import Hashes, mix64
 from transforms.episode import Episode, nfc
 from transforms.evidence import Fingerprint
-from transforms.minhash import Hashes, mix64
 from transforms.schema import END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, STATE
 
 Levels = NDArray[np.int64]

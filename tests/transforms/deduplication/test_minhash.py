@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transforms.deduplication.minhash import Permutations, band_keys, jaccard, mix32, permutations, signatures
 from transforms.handlers.minhash import rectangle_signatures
-from transforms.minhash import Permutations, band_keys, jaccard, mix32, permutations, signatures
 
 
 def lowbias32(x: int) -> int:

@@ -16,14 +16,22 @@ from apache_beam.testing.util import assert_that
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transforms.dedup import DedupParams, GPUDeduplicator, band_rows, bucket_pairs, candidates, clusters, verify
+from transforms.deduplication.deduplicator import (
+    DedupParams,
+    GPUDeduplicator,
+    band_rows,
+    bucket_pairs,
+    candidates,
+    clusters,
+    verify,
+)
+from transforms.deduplication.fingerprint import text_shingles
+from transforms.deduplication.minhash import permutations, signatures
+from transforms.deduplication.shingle_files import ShingleFiles
+from transforms.deduplication.union_find import components
 from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
-from transforms.fingerprint import text_shingles
 from transforms.handlers.minhash import pack
 from transforms.measured import SHINGLES_SCHEMA
-from transforms.minhash import permutations, signatures
-from transforms.shingle_files import ShingleFiles
-from transforms.union_find import components
 
 
 def fingerprint(name: str, numbers, text: str = "", content: str = "") -> Fingerprint:

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 import transforms.coders
 import transforms.resources
+from transforms.deduplication.minhash import band_keys, jaccard, mix64
+from transforms.deduplication.shingle_files import ShingleFiles
+from transforms.deduplication.union_find import components
 from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
-from transforms.minhash import band_keys, jaccard, mix64
-from transforms.shingle_files import ShingleFiles
-from transforms.union_find import components
 
 Pair = tuple[str, str]
 
