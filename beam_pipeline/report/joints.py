@@ -98,7 +98,8 @@ def joint_tables(
 
 def shown_of(tables: Sequence[JointTable]) -> Sequence[JointTable]:
     """The first tables that hold at most ROWS joints together, at least one."""
-    found, rows = [], 0
+    found: list[JointTable] = []
+    rows = 0
     for table in tables:
         rows += max(1, len(table.rows))
         if found and rows > ROWS:
