@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.deduplication.deduplicator import clusters
+from transforms.deduplication.clusters import clusters
 from transforms.episode import Finding
 from transforms.evidence import Decision, DuplicateCluster, DuplicateEdge, Evidence, Fingerprint
 from transforms.judgement import Judged, findings_at, judge_all

@@ -6,28 +6,24 @@ is an edge marked `relabelled`, which is reported and drops nothing.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from numpy.typing import NDArray
 
 import transforms.coders
 import transforms.resources
-from transforms.deduplication.minhash import band_keys, jaccard, mix64
+from transforms.deduplication.bands import band_rows
+from transforms.deduplication.buckets import candidates
+from transforms.deduplication.minhash import jaccard
+from transforms.deduplication.pairs import pair_rows
 from transforms.deduplication.shingle_files import ShingleFiles
-from transforms.deduplication.union_find import components
-from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
+from transforms.evidence import DuplicateEdge, Fingerprint
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -82,53 +78,6 @@ def same_text(a: Fingerprint, b: Fingerprint, params: DedupParams) -> bool:
     return text >= params.instruction_jaccard
 
 
-def bucket_pairs(members: Sequence[int], max_bucket: int) -> Iterator[tuple[int, int]]:
-    """Pairs to compare among the sorted members of one bucket: all, or a star in each part and over their centres."""
-    if len(members) <= max_bucket:
-        yield from combinations(members, 2)
-        return
-    centres = members[::max_bucket]
-    for start, centre in zip(range(0, len(members), max_bucket), centres, strict=True):
-        yield from ((centre, other) for other in members[start + 1 : start + max_bucket])
-    yield from bucket_pairs(centres, max_bucket)
-
-
-def band_rows(block: DocumentBlock, signed: NDArray[np.int32], params: DedupParams) -> Iterator[tuple[int, bytes]]:
-    """(partition, Arrow rows of band, key, id) of a block: rows that share a bucket share a partition."""
-    keys = band_keys(signed, params.bands, params.rows)
-    bands = np.broadcast_to(np.arange(params.bands, dtype=np.uint16), keys.shape).reshape(-1)
-    flat = keys.reshape(-1)
-    owner = np.repeat(np.arange(len(block.ids)), params.bands)
-    part = (mix64(flat + bands) % np.uint64(params.partitions)).astype(np.int64)
-    ids = pa.array(block.ids, pa.string())
-    for p in np.unique(part):
-        rows = np.flatnonzero(part == p)
-        columns = [pa.array(bands[rows]), pa.array(flat[rows]), ids.take(pa.array(owner[rows]))]
-        yield int(p), transforms.coders.to_ipc(pa.record_batch(columns, ["band", "key", "id"]))
-
-
-def candidates(batches: Iterable[bytes], max_bucket: int) -> Iterator[Pair]:
-    """Distinct candidate pairs (smaller id first) of one partition's band rows."""
-    table = pa.Table.from_batches([transforms.coders.from_ipc(batch) for batch in batches])
-    encoded = table.column("id").combine_chunks().dictionary_encode()
-    order_of_names = pc.sort_indices(encoded.dictionary)
-    names = encoded.dictionary.take(order_of_names)
-    ranks = np.empty(len(names), np.int64)
-    ranks[np.asarray(order_of_names)] = np.arange(len(names))
-    rank = ranks[encoded.indices.to_numpy()]
-    band, key = (table.column(name).to_numpy() for name in ("band", "key"))
-    order = np.lexsort((rank, key, band))
-    band, key, rank = band[order], key[order], rank[order]
-    cuts = np.flatnonzero((band[1:] != band[:-1]) | (key[1:] != key[:-1])) + 1
-    starts, stops = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(rank)]])
-    full = stops - starts > 1
-    seen: set[tuple[int, int]] = set()
-    for start, stop in zip(starts[full].tolist(), stops[full].tolist(), strict=True):
-        seen.update(bucket_pairs(rank[start:stop].tolist(), max_bucket))
-    for low, high in sorted(seen):
-        yield names[low].as_py(), names[high].as_py()
-
-
 class _Blocks(beam.DoFn):
     """A shingle file -> its moving, distinct contents as blocks."""
 
@@ -143,16 +92,6 @@ class _Blocks(beam.DoFn):
 
     def teardown(self) -> None:
         self._files = None
-
-
-def pair_rows(pairs: Iterable[Pair], partitions: int) -> Iterator[tuple[int, bytes]]:
-    """(partition, Arrow rows of a, b) of candidate pairs: the same pair out of two buckets meets in one partition."""
-    parts: dict[int, list[Pair]] = {}
-    for pair in pairs:
-        parts.setdefault(zlib.crc32("\0".join(pair).encode()) % partitions, []).append(pair)
-    for part, members in sorted(parts.items()):
-        columns = [pa.array(end, pa.string()) for end in zip(*members, strict=True)]
-        yield part, transforms.coders.to_ipc(pa.record_batch(columns, ["a", "b"]))
 
 
 class _Verify(beam.DoFn):
@@ -175,19 +114,6 @@ class _Verify(beam.DoFn):
                 self._verified.inc()
                 self._relabelled.inc(int(edge.relabelled))
                 yield edge
-
-
-def clusters(edges: Iterable[DuplicateEdge]) -> list[DuplicateCluster]:
-    """The components of verified edges, by their smallest members; each has its members and edges in order."""
-    held = sorted(edges, key=lambda edge: (edge.a, edge.b, edge.channel))
-    roots = components((edge.a, edge.b) for edge in held)
-    grouped: dict[str, list[DuplicateEdge]] = {}
-    for edge in held:
-        grouped.setdefault(roots[edge.a], []).append(edge)
-    return [
-        DuplicateCluster(smallest, tuple(sorted({end for edge in own for end in (edge.a, edge.b)})), tuple(own))
-        for smallest, own in sorted(grouped.items())
-    ]
 
 
 class GPUDeduplicator(beam.PTransform):
@@ -229,7 +155,7 @@ def _content_edges(element: None, paths: Sequence[str]) -> Iterator[DuplicateEdg
 
 
 def _bands_of(result: PredictionResult, params: DedupParams) -> Iterator[tuple[int, bytes]]:
-    return band_rows(result.example, result.inference, params)
+    return band_rows(result.example, result.inference, params.bands, params.rows, params.partitions)
 
 
 def _pairs_of(row: tuple[int, Iterable[bytes]], params: DedupParams) -> Iterator[tuple[int, bytes]]:
