@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.evidence import DuplicateEdge, Fingerprint
+from transforms.evidence import DuplicateEdge, Fingerprint, FrameSample
 from transforms.handlers.minhash import DocumentBlock, pack
 
 Rows = NDArray[np.int64]
@@ -90,4 +91,9 @@ class ShingleFiles:
         if self._table is None or not ids:
             return {}
         found = self._table.filter(pc.is_in(self._ids, pa.array(ids, pa.string())))
-        return {row["episode_id"]: Fingerprint(**row) for row in found.to_pylist()}
+        return {row["episode_id"]: _fingerprint(row) for row in found.to_pylist()}
+
+
+def _fingerprint(row: dict[str, Any]) -> Fingerprint:
+    samples = tuple(FrameSample(**sample) for sample in row.pop("frames") or ())
+    return Fingerprint(**row, frames=samples)
