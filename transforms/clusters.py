@@ -20,6 +20,8 @@ CLUSTERS_SCHEMA = pa.schema(
         ("channel", pa.string()),
         ("similarity", pa.float64()),
         ("relabelled", pa.bool_()),
+        ("frames_similarity", pa.float64()),
+        ("instruction_similarity", pa.float64()),
     ]
 )
 
@@ -34,10 +36,16 @@ def cluster_rows(cluster: DuplicateCluster) -> pa.RecordBatch:
             "channel": edge.channel,
             "similarity": round(edge.similarity, 9),
             "relabelled": edge.relabelled,
+            "frames_similarity": _rounded(edge.frames),
+            "instruction_similarity": _rounded(edge.instruction),
         }
         for edge in cluster.edges
     ]
     return pa.RecordBatch.from_pylist(edges, schema=CLUSTERS_SCHEMA)
+
+
+def _rounded(similarity: float | None) -> float | None:
+    return None if similarity is None else round(similarity, 9)
 
 
 def write_clusters(staging: Path, clusters: Sequence[DuplicateCluster], params: SinkParams) -> list[PartReport]:

@@ -43,6 +43,7 @@ SHINGLES_SCHEMA = pa.schema(
         ("instruction", pa.string()),
         ("instruction_shingles", pa.binary()),
         ("trajectory_shingles", pa.binary()),
+        ("frames", pa.list_(pa.struct([("camera", pa.string()), ("keys", pa.binary()), ("hashes", pa.binary())]))),
     ]
 )
 _COLUMNAR = SinkParams(compression="zstd", row_group_rows=65_536)

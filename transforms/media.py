@@ -59,6 +59,7 @@ class FrameStats:
     """Measurements of N frames, each (N,): luma on 0..255, shares of pixels >= 250 and <= 5, change of a 64x64 grey.
 
     `motion` and `identical` compare with the frame before (0 and False for the first). `pts_ns` of images is the index.
+    `hash` (N, 32) is perceptual (transforms/frame_hashes.py).
     """
 
     pts_ns: NDArray[np.int64]
@@ -68,6 +69,7 @@ class FrameStats:
     clipped_low: NDArray[np.float64]
     motion: NDArray[np.float64]
     identical: NDArray[np.bool_]
+    hash: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

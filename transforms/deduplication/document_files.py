@@ -131,20 +131,24 @@ class DocumentFiles:
 
     def shingles(self, rows: Rows) -> Shingles:
         """The shingles of some rows, sorted and unique, in that order."""
-        return joined([as_shingles(column) for column in self._taken(self._layout.shingles, rows)])
+        return joined([as_shingles(column) for column in self._columns(self._layout.shingles, rows)])
 
     def sizes(self, rows: Rows) -> Rows:
         """(N,) bytes of shingles of some rows, sorted and unique."""
-        found = [np.asarray(pc.binary_length(c).cast(pa.int64())) for c in self._taken(self._layout.shingles, rows)]
+        found = [np.asarray(pc.binary_length(c).cast(pa.int64())) for c in self._columns(self._layout.shingles, rows)]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def ids(self, rows: Rows) -> pa.Array:
         """(N,) ids of some rows, sorted and unique, in that order."""
         return self.column(self._layout.id, pa.string(), rows)
 
+    def records(self, rows: Rows) -> pa.Table:
+        """All columns of some rows, sorted and unique, in that order."""
+        return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0])[0].schema)
+
     def column(self, name: str, kind: pa.DataType, rows: Rows) -> pa.Array:
         """(N,) values of a column of some rows, sorted and unique, in that order."""
-        return pa.concat_arrays([pa.array([], kind), *(column.cast(kind) for column in self._taken(name, rows))])
+        return pa.concat_arrays([pa.array([], kind), *(column.cast(kind) for column in self._columns(name, rows))])
 
     def _batches(self, path: str) -> Iterator[tuple[int, pa.RecordBatch]]:
         start = self._places[path] << _FILE_BITS
@@ -152,7 +156,11 @@ class DocumentFiles:
             yield start, batch
             start += batch.num_rows
 
-    def _taken(self, name: str, rows: Rows) -> Iterator[pa.Array]:
+    def _columns(self, name: str, rows: Rows) -> Iterator[pa.Array]:
+        for batch in self._taken([name], rows):
+            yield batch.column(0)
+
+    def _taken(self, names: list[str] | None, rows: Rows) -> Iterator[pa.RecordBatch]:
         bounds = np.searchsorted(rows, np.arange(len(self._paths) + 1) << _FILE_BITS)
         for index in np.flatnonzero(np.diff(bounds)):
             own = rows[bounds[index] : bounds[index + 1]] & ((1 << _FILE_BITS) - 1)
@@ -160,7 +168,8 @@ class DocumentFiles:
             for batch in self._open(self._paths[index]):
                 low, high = np.searchsorted(own, [start, start + batch.num_rows])
                 if high > low:
-                    yield batch.column(name).take(pa.array(own[low:high] - start))
+                    wanted = batch if names is None else batch.select(names)
+                    yield wanted.take(pa.array(own[low:high] - start))
                 start += batch.num_rows
 
 
