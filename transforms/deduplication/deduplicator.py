@@ -68,7 +68,7 @@ class DedupParams(AgreementParams):
 
 
 class _Judge(beam.DoFn):
-    """Arrow rows of edges -> edges between episodes: exact ones as they are, near ones where the other channels agree."""
+    """Arrow rows of edges -> edges between episodes: exact ones as they are, near ones where all channels agree."""
 
     def __init__(self, params: DedupParams) -> None:
         self._params = params
@@ -82,7 +82,8 @@ class _Judge(beam.DoFn):
         if batch.schema.get_field_index("similarity") < 0:
             names = files.ids(rows).to_pylist()
             for a, b in both:
-                yield DuplicateEdge(*sorted((names[a], names[b])), "exact", 1.0)
+                low, high = sorted((names[a], names[b]))
+                yield DuplicateEdge(low, high, "exact", 1.0)
             return
         known = fingerprints(files, rows)
         for a, b in both:
