@@ -88,7 +88,7 @@ class PipelineConfig:
             },
         )
         _check(config, file, sources_present)
-        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False)))
+        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False), config.embodiments))
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         written = json.dumps(_written(root), sort_keys=True)
         object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))

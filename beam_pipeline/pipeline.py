@@ -198,6 +198,10 @@ class MultimodalPipeline:
             commit_sources(folder, staging, config, names, reports, work.version)
         return reports
 
+    def measured_otherwise(self, output: str | Path | None = None) -> list[str]:
+        """A message for each source whose stored evidence is not of this configuration, or of a URDF that changed."""
+        return measured_otherwise(self._target(output), self._config)
+
     def decide(
         self, output: str | Path | None = None, runner: str = DEFAULT_RUNNER, options: PipelineOptions | None = None
     ) -> RunResult:

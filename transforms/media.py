@@ -16,6 +16,7 @@ from transforms.episode import VideoRef
 from transforms.media_child import MediaChild, MediaParams
 from transforms.media_worker import Reply, Request, message
 from transforms.unreadable import Unreadable
+from transforms.video_header import VideoHeader
 
 __all__ = [
     "FrameChunk",
@@ -40,18 +41,6 @@ class VideoInfo:
     n_keyframes: int
     duration_ns: int
     n_declared: int = 0
-
-
-@dataclass(frozen=True)
-class VideoHeader:
-    """What a video's header says: 0 where it says nothing. `rate_hz` is the mean over the file."""
-
-    codec: str
-    width: int
-    height: int
-    n_declared: int
-    duration_ns: int
-    rate_hz: float
 
 
 @dataclass(frozen=True)

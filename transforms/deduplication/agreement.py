@@ -69,9 +69,7 @@ def text_similarity(a: Fingerprint, b: Fingerprint) -> float | None:
     return jaccard(shingle_array(a.instruction_shingles), shingle_array(b.instruction_shingles))
 
 
-def frames_similarity(
-    a: tuple[FrameSample, ...], b: tuple[FrameSample, ...], params: AgreementParams
-) -> float | None:
+def frames_similarity(a: tuple[FrameSample, ...], b: tuple[FrameSample, ...], params: AgreementParams) -> float | None:
     """The least similarity of a camera that both have, so that one other view tells two episodes apart.
 
     Cameras are paired by name. Where no name is common (an export renamed them), each camera of the episode that has
