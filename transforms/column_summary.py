@@ -113,7 +113,7 @@ def summarise_column(column: pa.Array | pa.ChunkedArray) -> ColumnSummary:
 
 
 def _summaries(values: NDArray[np.float64]) -> tuple[DimensionSummary, ...]:
-    whole = np.isfinite(values).all(axis=0)
+    whole = np.isfinite(values).all(axis=0).tolist()
     found = []
     for i, sums in enumerate(exact_sums(values)):
         column = values[:, i] + 0.0

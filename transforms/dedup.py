@@ -98,19 +98,20 @@ def band_rows(block: DocumentBlock, signed: NDArray[np.int32], params: DedupPara
     keys = band_keys(signed, params.bands, params.rows)
     bands = np.broadcast_to(np.arange(params.bands, dtype=np.uint16), keys.shape).reshape(-1)
     flat = keys.reshape(-1)
-    owner = np.repeat(np.arange(len(block.ids)), params.bands)
+    owner = np.repeat(np.arange(len(block.ids), dtype=np.int32), params.bands)
     part = (mix64(flat + bands) % np.uint64(params.partitions)).astype(np.int64)
     ids = pa.array(block.ids, pa.string())
     for p in np.unique(part):
         rows = np.flatnonzero(part == p)
-        columns = [pa.array(bands[rows]), pa.array(flat[rows]), ids.take(pa.array(owner[rows]))]
+        named = pa.DictionaryArray.from_arrays(pa.array(owner[rows]), ids)
+        columns = [pa.array(bands[rows]), pa.array(flat[rows]), named]
         yield int(p), transforms.coders.to_ipc(pa.record_batch(columns, ["band", "key", "id"]))
 
 
 def candidates(batches: Iterable[bytes], max_bucket: int) -> Iterator[Pair]:
     """Distinct candidate pairs (smaller id first) of one partition's band rows."""
     table = pa.Table.from_batches([transforms.coders.from_ipc(batch) for batch in batches])
-    encoded = table.column("id").combine_chunks().dictionary_encode()
+    encoded = table.unify_dictionaries().column("id").combine_chunks()
     order_of_names = pc.sort_indices(encoded.dictionary)
     names = encoded.dictionary.take(order_of_names)
     ranks = np.empty(len(names), np.int64)
@@ -121,12 +122,13 @@ def candidates(batches: Iterable[bytes], max_bucket: int) -> Iterator[Pair]:
     band, key, rank = band[order], key[order], rank[order]
     cuts = np.flatnonzero((band[1:] != band[:-1]) | (key[1:] != key[:-1])) + 1
     starts, stops = np.concatenate([[0], cuts]), np.concatenate([cuts, [len(rank)]])
-    full = stops - starts > 1
-    seen: set[tuple[int, int]] = set()
+    twos = starts[stops - starts == 2]
+    full = stops - starts > 2
+    seen = set(zip(rank[twos].tolist(), rank[twos + 1].tolist(), strict=True))
     for start, stop in zip(starts[full].tolist(), stops[full].tolist(), strict=True):
         seen.update(bucket_pairs(rank[start:stop].tolist(), max_bucket))
-    for low, high in sorted(seen):
-        yield names[low].as_py(), names[high].as_py()
+    pairs = np.array(sorted(seen), np.int64).reshape(-1, 2)
+    yield from zip(*(names.take(pa.array(end)).to_pylist() for end in pairs.T), strict=True)
 
 
 class _Blocks(beam.DoFn):
