@@ -18,6 +18,7 @@ from transforms.sources.mcap_images import image_ref, read_images
 from transforms.sources.mcap_read import McapReading, duplicated
 from transforms.sources.ros_collect import Collected
 from transforms.sources.ros_recording import guessed_of, named_topics, recorded
+from transforms.sources.ros_streams import BagStart
 from transforms.sources.rosbag2_metadata import lost_of
 from transforms.unreadable import Unreadable
 

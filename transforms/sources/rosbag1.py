@@ -14,6 +14,7 @@ from transforms.source_paths import id_prefix
 from transforms.sources import rosbag1_records as records
 from transforms.sources.ros_collect import Collected
 from transforms.sources.ros_recording import guessed_of, named_topics, recorded
+from transforms.sources.ros_streams import BagStart
 from transforms.sources.rosbag1_images import image_ref, read_images
 from transforms.sources.rosbag1_read import BagReading
 from transforms.unreadable import Unreadable
