@@ -13,7 +13,7 @@ import numpy as np
 from transforms.deduplication.array_shingles import array_word_hashes
 from transforms.deduplication.compiled import compiled
 from transforms.deduplication.letters import letter_table
-from transforms.deduplication.shingles import Shingles, blocks, joined, sorted_unique
+from transforms.deduplication.shingles import Shingles, blocks, joined, read_only, sorted_unique
 from transforms.deduplication.text_words import TextBytes, Texts, text_bytes
 
 _CHUNK_BYTES = 1 << 16
@@ -38,7 +38,7 @@ def word_hashes(texts: Texts, n: int = 5) -> Shingles:
         return joined([_by_arrays(held, start, stop, n) for start, stop in blocks(held.offsets, _CHUNK_BYTES)])
     hashes = np.empty((len(held.data) + len(held.offsets)) // 2 + 1, np.uint64)
     offsets = np.empty_like(held.offsets)
-    used = twin.word_hashes(held.data, held.offsets, n, letter_table(), hashes, offsets)
+    used = twin.word_hashes(read_only(held.data), read_only(held.offsets), n, letter_table(), hashes, offsets)
     return Shingles(hashes[:used].copy(), offsets)
 
 
