@@ -85,7 +85,8 @@ def shown_frames(curated: CuratedSet, one: ScannedEpisode, name: str) -> Iterato
     if (np.diff(wanted) < 0).any():
         step = int(np.flatnonzero(np.diff(wanted) < 0)[0]) + 1
         raise ExportError(
-            f"{one.place}: step {step} shows an earlier frame of {name} than the step before; --without {name}"
+            f"{one.place}: step {step} shows the frame of {name} at {wanted[step] / 1e9:g} s, step {step - 1} that at "
+            f"{wanted[step - 1] / 1e9:g} s; frames are encoded in their order: curate again, or --without {name}"
         )
     at = 0
     path = curated.folder / video.path

@@ -105,8 +105,8 @@ def _encoded(one: ScannedEpisode, name: str, column: pa.Array) -> list[bytes]:
         other = pictures_of(picture)
         if other != one.pictures[name]:
             raise ExportError(
-                f"{one.place}: step {step} has a picture of {other.shape} from {name}, step 0 one of "
-                f"{one.pictures[name].shape}; LeRobot needs one size: --without {name}, or reject such episodes"
+                f"{one.place}: step {step} has a picture of {other} channels from {name}, step 0 one of "
+                f"{one.pictures[name]}; LeRobot needs one size: --without {name}, or reject such episodes"
             )
     return found
 
