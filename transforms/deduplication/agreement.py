@@ -25,7 +25,7 @@ class AgreementParams:
     fewer than `min_frames` of these a camera abstains.
     """
 
-    trajectory_jaccard: float = 0.6
+    trajectory_jaccard: float = 0.5
     instruction_jaccard: float = 0.9
     frames_share: float = 0.7
     frame_bits: int = 40
