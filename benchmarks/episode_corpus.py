@@ -1,4 +1,4 @@
-"""The corpus of the deduplication benchmark for episodes: trials of few tasks, planted copies, and replays that are none.
+"""The corpus of the benchmark of duplicate episodes: trials of few tasks, planted copies, and replays that are none.
 
 Of each chosen trial there are, with pictures: the trial; a re-encoding; a crop; a resampling; the same under another
 instruction; and a replay: the same motion before another camera, as a simulator renders it anew. All trials of a task

@@ -2,7 +2,7 @@
 
 A task is a list of way points in joint space. A trial passes them as people do: the object and the goal lie elsewhere
 each time, way points are met within a hand's imprecision, segments take their own time and follow minimum jerk (Flash,
-Hogan: The coordination of arm movements, 1985), and the path sways between them. Nothing is a copy but what `copies` makes.
+Hogan: The coordination of arm movements, 1985), and the path sways between them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _CLOSES, _OPENS = 2, 5
 class Closeness:
     """How much trials of one task vary, standard deviations: what makes them hard to tell from copies.
 
-    `place_rad` is what object and goal positions do to a joint, `hand_rad` how exactly a way point is met, `sway_rad` how
-    far the path bends between two, `pace` the spread of a segment's duration (of its logarithm).
+    `place_rad` is what object and goal positions do to a joint, `hand_rad` how exactly a way point is met, `sway_rad`
+    how far the path bends between two, `pace` the spread of a segment's duration (of its logarithm).
     """
 
     place_rad: float = 0.12

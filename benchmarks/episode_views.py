@@ -69,7 +69,7 @@ def _spot(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def film(rng: np.random.Generator, scene: Scene, trial: Trial) -> Frames:
-    """(T, H, W, 3) of a trial: its first three joints as an arm in the plane, which carries an object while it grips."""
+    """(T, H, W, 3) of a trial: three of its joints as an arm in the plane, which carries an object while it grips."""
     arms = [_arm(joints) for joints in trial.joints]
     shut = np.flatnonzero(trial.gripper[:, 0] < 0.5)
     at, shown = arms[shut[0] if len(shut) else 0][-1], []

@@ -48,7 +48,9 @@ def test_crossings_by_hand():
     """Cells are entered a quarter beyond their line, so 0.9 after 2.6 is still cell 1, and 0.7 is cell 0."""
     path = np.array([[0.5, 0.5], [2.6, 0.5], [0.9, 0.5], [0.9, 1.3], [0.7, 1.3]])
     dims, rising, entered, place = crossings(path, 0.25)
-    assert place.tolist() == pytest.approx([(1.25 - 0.5) / 2.1, (2.25 - 0.5) / 2.1, 1 + (2.6 - 1.75) / 1.7, 2.9375, 3.75])
+    assert place.tolist() == pytest.approx(
+        [(1.25 - 0.5) / 2.1, (2.25 - 0.5) / 2.1, 1 + (2.6 - 1.75) / 1.7, 2.9375, 3.75]
+    )
     assert dims.tolist() == [0, 0, 0, 1, 0]
     assert rising.tolist() == [True, True, False, True, False]
     assert entered.tolist() == [1, 2, 1, 1, 0]
