@@ -57,6 +57,7 @@ setup(
     package_data={"beam_pipeline.report": ["templates/*"]},
     install_requires=[
         "apache-beam==2.77.0",
+        "array-api-compat>=1.11,<2",
         "av>=14",
         "google-crc32c>=1.6",
         "h5py>=3.11",

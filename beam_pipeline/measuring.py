@@ -47,6 +47,7 @@ def measuring_of(config: PipelineConfig) -> Measuring:
     by_source = {}
     for source in config.sources:
         own = dict(_leaves("source", _plain(source)))
+        own.pop("source.reader", None)  # all readers of a format give the same recordings
         if source.embodiment in config.embodiments:
             robot = _plain(config.embodiments[source.embodiment])
             own |= dict(_leaves(f"embodiments.{source.embodiment}", robot))

@@ -11,6 +11,7 @@ from beam_pipeline.curated import CuratedSet
 from beam_pipeline.report.choose import Choice, Chosen, choose
 from beam_pipeline.report.distributions import Distribution, distribution, lengths, worst_of_each
 from beam_pipeline.report.frames import Album
+from beam_pipeline.report.joints import JointTable, joint_tables
 from beam_pipeline.report.looks import Look, Wish
 from beam_pipeline.report.outcomes import (
     Example,
@@ -78,6 +79,7 @@ class Facts:
     distributions: Sequence[Distribution]
     constant: Sequence[Distribution]
     lengths: Sequence[Distribution]
+    joints: Sequence[JointTable]
     not_run: Sequence[NotRun]
     statuses: Mapping[str, Mapping[str, int]]
     instructions: Sequence[Instruction]
@@ -114,6 +116,7 @@ def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
         distributions=[d for d in drawn if not d.constant],
         constant=[d for d in drawn if d.constant],
         lengths=[d for d in (lengths_s, lengths_steps) if d is not None and not d.constant],
+        joints=joint_tables(curated, summary.joints, measured, ledger),
         not_run=not_run,
         statuses=read_statuses(curated, ledger),
         instructions=instructions,

@@ -13,6 +13,7 @@ from beam_pipeline.report.charts import Histogram, Spark, histogram, sparks
 from beam_pipeline.report.choose import Pair
 from beam_pipeline.report.distributions import Distribution
 from beam_pipeline.report.gather import NOT_RUN, Facts, Subject
+from beam_pipeline.report.joints import shown_of
 from beam_pipeline.report.looks import Look
 from beam_pipeline.report.outcomes import Totals
 
@@ -68,6 +69,7 @@ def render(facts: Facts, failures: Sequence[str] = ()) -> bytes:
             relabelled=[_pair(facts, pair) for pair in chosen.relabelled],
             lengths=_charts(facts.lengths),
             histograms=_charts(facts.distributions),
+            joints=shown_of(facts.joints),
             not_run=facts.not_run[:NOT_RUN],
             n_rejected=facts.total.counts["rejected"],
         )

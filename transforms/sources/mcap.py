@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from transforms.conventions import Embodiment, Source, Topics
+from transforms.conventions import Embodiment, Source
 from transforms.episode import Problem, Recording, RecordingRef
 from transforms.sources import mcap_records as records
 from transforms.sources.bag_plan import BagFormat, BagPlace, detect_bag, plan_bags
@@ -19,7 +19,7 @@ from transforms.sources.mcap_read import McapReading, duplicated
 from transforms.sources.ros_collect import Collected
 from transforms.sources.ros_images import images_of
 from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
-from transforms.sources.ros_streams import guessed
+from transforms.sources.ros_streams import BagStart, start_of_bag
 from transforms.sources.rosbag2_metadata import lost_of
 from transforms.unreadable import Unreadable
 
@@ -89,9 +89,9 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     return assemble(ref, source, held, beside)
 
 
-def guess(path: Path) -> Topics:
-    """The mapping that a bag would be read with where none is declared, from its first chunks."""
+def guess(path: Path) -> BagStart:
+    """The mapping that a bag would be read with where none is declared, and rates, from its first chunks."""
     found = Collected()
     _collect([path], found, _GUESSED_CHUNKS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))
+    return start_of_bag(topics, sorted(videos_beside(path)), sorted(found.metadata))

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from transforms.conventions import Embodiment, Source, Topics
+from transforms.conventions import Embodiment, Source
 from transforms.episode import Finding, ImageRef, Problem, Recording, RecordingRef
 from transforms.sources.bag_plan import BagFormat, BagPlace, detect_bag, plan_bags
 from transforms.sources.ros_collect import STAGE, Batch, Collected, TopicCollector
@@ -20,7 +20,7 @@ from transforms.sources.ros_definition import parse_definition, type_name
 from transforms.sources.ros_images import UnreadableImage, encoded_image, images_of, is_depth
 from transforms.sources.ros_layout import Wire
 from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
-from transforms.sources.ros_streams import guessed
+from transforms.sources.ros_streams import BagStart, start_of_bag
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag2_metadata import lost_of
@@ -209,12 +209,12 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     return assemble(ref, source, held, beside)
 
 
-def guess(path: Path) -> Topics:
-    """The mapping that a bag would be read with where none is declared, from the first messages of each topic."""
+def guess(path: Path) -> BagStart:
+    """The mapping that a bag would be read with where none is declared, and rates, from each topic's first messages."""
     found = Collected()
     _read_file(path, found, limit=_ROWS)
     topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return guessed(topics, sorted(videos_beside(path)), sorted(found.metadata))
+    return start_of_bag(topics, sorted(videos_beside(path)), sorted(found.metadata))
 
 
 def _image_ref(uri: str, files: Sequence[Path], topic: Topic, collector: TopicCollector) -> ImageRef:
