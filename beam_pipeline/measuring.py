@@ -24,7 +24,10 @@ STAGES = (
     "physics",
     "fingerprint",
 )
-"""Keys of the configuration that hold for every source; `sources` and `embodiments` measure too, each its own."""
+"""Keys of the configuration that hold for every source; `sources` and `embodiments` measure too, each its own.
+
+`embedding` measures where it asks for something; evidence that was stored without it stays as it is.
+"""
 _NAMED = 6
 _ABSENT = "absent"
 
@@ -43,7 +46,8 @@ class Measuring:
 
 def measuring_of(config: PipelineConfig) -> Measuring:
     """What measures, of a configuration's values."""
-    stages = {key: value for name in STAGES for key, value in _leaves(name, _plain(getattr(config, name)))}
+    names = [*STAGES, "embedding"] if config.embedding.asked else STAGES
+    stages = {key: value for name in names for key, value in _leaves(name, _plain(getattr(config, name)))}
     by_source = {}
     for source in config.sources:
         own = dict(_leaves("source", _plain(source)))
