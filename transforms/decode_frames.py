@@ -8,14 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.coders import ArrowCoder
 from transforms.episode import ImageRef, VideoRef
 from transforms.frames import ReadImages
-from transforms.handlers.blocks import Embedded, EmbeddingFailure, FrameBlock
+from transforms.handlers.blocks import Embedded, EmbeddingFailure, FrameBlock, nothing
 from transforms.media import MediaParams, limit_shared_decoder, shared_decoder
 from transforms.unreadable import Unreadable
 
@@ -64,7 +63,7 @@ def read_frames(request: FrameRequest, pixels: int, read_images: ReadImages) -> 
 def unreadable(request: FrameRequest, error: Unreadable) -> Embedded:
     """What stands for a request whose frames cannot be decoded."""
     failures = tuple(EmbeddingFailure(name, error.problem.rule, error.problem.detail) for name in request.ids)
-    return Embedded((), np.zeros((0, 0), np.int8), np.zeros(0, np.float32), (), "", "", failures, key=request.key)
+    return nothing("", "", failures, request.key)
 
 
 class DecodeFrames(beam.DoFn):

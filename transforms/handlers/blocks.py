@@ -100,6 +100,11 @@ class Embedded:
         return self.codes.astype(np.float32) * self.scales[:, None]
 
 
+def nothing(model: str, revision: str, failures: tuple[EmbeddingFailure, ...], key: str) -> Embedded:
+    """What stands for a block of which no row has a vector."""
+    return Embedded((), np.zeros((0, 0), np.int8), np.zeros(0, np.float32), (), model, revision, failures, key=key)
+
+
 def quantised(vectors: Floats) -> tuple[NDArray[np.int8], Floats]:
     """(N, D) codes and (N,) scales: a row's scale is the least power of two that keeps its elements within GRID.
 
@@ -115,8 +120,8 @@ def joined(parts: Sequence[Embedded], key: str) -> Embedded:
     """The parts of one block as one, by id; raises ValueError where there is none."""
     if not parts:
         raise ValueError(f"block {key!r} has no part to join")
-    width = max(part.codes.shape[1] for part in parts)
-    codes = np.concatenate([part.codes.reshape(len(part.ids), -1 if part.ids else width) for part in parts])
+    some = [part.codes for part in parts if part.ids]
+    codes = np.concatenate(some) if some else parts[0].codes
     scales = np.concatenate([part.scales for part in parts])
     ids = [name for part in parts for name in part.ids]
     devices = [device for part in parts for device in part.devices]

@@ -10,7 +10,7 @@ from typing import Any
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.handlers.blocks import Embedded, EmbeddingFailure, joined
+from transforms.handlers.blocks import Embedded, EmbeddingFailure, joined, nothing
 from transforms.handlers.embedding import BATCH_ROWS, Block, EmbeddingHandler, Encoder
 from transforms.stage import contained
 
@@ -107,13 +107,9 @@ class GuardedHandler(ModelHandler[Block, Embedded, GuardedModel]):
         return results[0]
 
     def _failed(self, block: Block, model: GuardedModel, error: Exception) -> Embedded:
-        import numpy as np
-
         kind = "OutOfMemory" if is_out_of_memory(error) else type(error).__name__
         failures = tuple(EmbeddingFailure(name, kind, _said(error)) for name in block.ids)
-        encoder = model.encoder
-        none = np.zeros((0, 0), np.int8), np.zeros(0, np.float32)
-        return Embedded((), *none, (), encoder.name, encoder.revision, failures, key=block.key)
+        return nothing(model.encoder.name, model.encoder.revision, failures, block.key)
 
     def get_num_bytes(self, batch: Sequence[Block]) -> int:
         return self._handler.get_num_bytes(batch)
