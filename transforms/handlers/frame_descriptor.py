@@ -18,6 +18,8 @@ LUMA_TERMS, COLOUR_TERMS = 8, 4
 CELLS, ORIENTATIONS = 4, 8
 WIDTH = LUMA_TERMS**2 - 1 + 2 * COLOUR_TERMS**2 + CELLS**2 * ORIENTATIONS
 """The mean of luma is left out: brightness alone should not tell two pictures apart."""
+_LEAST = 1e-6
+"""Shorter parts are rounding errors of a flat picture: they say nothing."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -67,5 +69,8 @@ def describe_frames(frames: Pixels) -> Floats:
         _edges(luma),
     ]
     lengths = [np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
-    scaled = [part / np.where(length > 1e-9, length, 1.0) for part, length in zip(parts, lengths, strict=True)]
+    scaled = [
+        np.where(length > _LEAST, part / np.maximum(length, _LEAST), 0.0)
+        for part, length in zip(parts, lengths, strict=True)
+    ]
     return np.concatenate(scaled, axis=1).astype(np.float32)

