@@ -26,7 +26,10 @@ STAGES = (
     "physics",
     "fingerprint",
 )
-"""Keys of the configuration that hold for every source; `sources` and `embodiments` measure too, each its own."""
+"""Keys of the configuration that hold for every source; `sources` and `embodiments` measure too, each its own.
+
+`embedding` measures where it asks for something; evidence that was stored without it stays as it is.
+"""
 CONTENT = "urdf_content_xxh3"
 """Last part of the keys that hold a hash of a URDF's bytes: its limits measure, wherever the file lies."""
 _NAMED = 6
@@ -52,7 +55,8 @@ class Measuring:
 def measuring_of(config: PipelineConfig, urdfs: Mapping[str, Embodiment] | None = None) -> Measuring:
     """What measures, of a configuration's values; `urdfs` names the files to look into where paths are unexpanded."""
     lying = config.embodiments if urdfs is None else urdfs
-    stages = {key: value for name in STAGES for key, value in _leaves(name, _plain(getattr(config, name)))}
+    names = [*STAGES, "embedding"] if config.embedding.asked else STAGES
+    stages = {key: value for name in names for key, value in _leaves(name, _plain(getattr(config, name)))}
     by_source = {}
     for source in config.sources:
         own = dict(_leaves("source", _plain(source)))

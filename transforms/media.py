@@ -145,6 +145,16 @@ class MediaDecoder:
         request = Request("thumbnails", depth=depth, sizes=tuple(map(len, images)))
         return _pictures(self._one(request, images, f"{len(images)} images")[1])
 
+    def video_squares(self, ref: VideoRef, at_ns: Sequence[int], size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) RGB: the whole frame at each of the growing stamps (or the next within a second)."""
+        request = Request("squares", ref.uri, at_ns=tuple(at_ns), size=size)
+        return self._one(request, (), ref.uri)[1]["frames"].astype(np.uint8, copy=False)
+
+    def image_squares(self, images: Sequence[bytes], size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) RGB of encoded JPEG or PNG images."""
+        request = Request("squares", sizes=tuple(map(len, images)), size=size)
+        return self._one(request, images, f"{len(images)} images")[1]["frames"].astype(np.uint8, copy=False)
+
     def _one(
         self, request: Request, bodies: Sequence[bytes], place: str
     ) -> tuple[Reply, dict[str, NDArray[np.generic]]]:

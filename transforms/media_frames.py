@@ -167,6 +167,22 @@ def video_header(uri: str, how: Decoding) -> VideoHeader:
         )
 
 
+def keys_before(uri: str, at_ns: Sequence[int], how: Decoding) -> list[int]:
+    """Stamp, in ns, of the last keyframe at or before each wanted one, as the container's index has it.
+
+    The index holds decoding stamps, which are never later than those a frame is shown at. 0 where it names none.
+    """
+    with _open(uri) as container:
+        stream = _video_stream(container, uri, how)
+        base, entries = stream.time_base, stream.index_entries
+        found = []
+        for wanted in at_ns:
+            ticks = wanted * base.denominator // (1_000_000_000 * base.numerator)
+            place = entries.search_timestamp(ticks, backward=True)
+            found.append(to_ns(entries[place].timestamp, stream) if place >= 0 else 0)
+    return found
+
+
 def window(uri: str, start_ns: int, end_ns: int, how: Decoding) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames with `start_ns <= pts <= end_ns` in order of presentation, decoded from the keyframe before.
 
