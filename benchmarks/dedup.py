@@ -14,6 +14,7 @@ from benchmarks.harness import Report, finish, package_versions, parser
 
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
+    "nights": "a search that goes on for 30 nights",
 }
 """Each part's name and what it measures."""
 
