@@ -1,8 +1,8 @@
 """Perceptual hashes of frames: 256 bits of a frame's low spatial frequencies, the same on every machine.
 
-As PDQ (Facebook, ThreatExchange, "The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm", 2019): of a
-64 x 64 grey the 16 x 16 lowest frequencies but the constant ones, each a bit that says whether it is above their median.
-Offsets and gains of brightness change no bit, encoding and scaling few.
+As PDQ (Facebook, ThreatExchange, "The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm", 2019): of
+a 64 x 64 grey the 16 x 16 lowest frequencies but the constant ones, each a bit that says whether it is above their
+median. Offsets and gains of brightness change no bit, encoding and scaling few.
 """
 
 from __future__ import annotations
@@ -48,4 +48,4 @@ def distances(a: Bytes, b: Bytes) -> NDArray[np.int64]:
 
 def has_hash(hashes: Bytes) -> NDArray[np.bool_]:
     """(N,) whether each of (N, 32) rows is a hash: a frame without contrast, or none at all, has zeros."""
-    return hashes.any(axis=1)
+    return np.asarray(hashes.any(axis=1))

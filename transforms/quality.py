@@ -193,7 +193,7 @@ def score(episode: Episode, read_images: ReadImages, params: DataQualityParams) 
 
 
 class DataQualityScorer(EpisodeStage):
-    """Appends an episode's quality findings and its frames' hashes; `read_images` gives a container's encoded images."""
+    """Appends an episode's quality findings and its frames' hashes; `read_images` gives images of a container."""
 
     name = NAME
 

@@ -145,10 +145,11 @@ def decide(evidence: Evidence, params: SelectParams) -> Decision:
 def drop(decision: Decision, duplicate: Duplicate) -> Decision:
     """The decision of a member that gives way."""
     said = f"{duplicate.channel} similarity {duplicate.similarity:.4f}"
-    if duplicate.frames is not None:
-        said += f", frames {duplicate.frames:.4f}"
+    if duplicate.channel != "exact":
+        others = {"frames": duplicate.frames, "instruction": duplicate.instruction}
+        said += "".join(f", {name} {'abstain' if v is None else format(v, '.4f')}" for name, v in others.items())
     if duplicate.relabelled:
-        said += f", instruction {duplicate.instruction:.4f} (relabelled)"
+        said += ", relabelled,"
     return replace(
         decision,
         outcome="duplicate",

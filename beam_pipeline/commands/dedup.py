@@ -37,7 +37,7 @@ USAGE = (
     "usage: python -m beam_pipeline dedup --input FILES... --output DIR --text COLUMN [--id COLUMN]\n"
     "       [--source COLUMN] [--quality COLUMN] [--published COLUMN] [--threshold 0.7] [--ngram 5] [--bands 32]\n"
     "       [--rows 8] [--seed 1] [--max-cluster 100000] [--max-removed 0.9] [--runner NAME] [--device cpu]\n"
-    "       [any Beam option]\n"
+    "       [--index DIR] [any Beam option]\n"
     "  --input      Parquet files, folders of them, or patterns\n"
     "  --output     folder for kept, duplicates, clusters and edges (Parquet), summary.json and manifest.json\n"
     "  --text       column of the texts that are compared\n"
@@ -49,6 +49,7 @@ USAGE = (
     "  --ngram      words in a shingle\n"
     "  --bands, --rows  a pair of Jaccard J is found with probability 1 - (1 - J^rows)^bands\n"
     "  --max-cluster, --max-removed  largest cluster, and largest fraction dropped of a source, that is published\n"
+    "  --index      folder that grows night by night: rows are compared with those of earlier nights, which stay\n"
     "  --runner     DirectRunner (in process, default), RayRunner (on Ray), or another\n"
     "  --device     cpu or cuda: what computes the signatures\n"
     "exit status: 0 done, 1 the run failed, 2 bad usage or input, 3 a guardrail was passed, nothing published"
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, nargs="+")
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--text", required=True)
+    parser.add_argument("--index", type=Path)
     for name in ("id", "source", "quality", "published"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--threshold", type=float, default=LshParams.threshold)
@@ -87,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
         )
         options = _beam_options(rest)
         check_runner(read.runner, options)
-        summary = run_dedup(read.input, read.output, config, read.runner, options)
+        summary = run_dedup(read.input, read.output, config, read.runner, options, read.index)
     except SystemExit:  # argparse has said why
         return BAD_USAGE
     except (UsageError, ColumnError, RepeatedId, OutputError, UnfitRunner, ValueError) as error:

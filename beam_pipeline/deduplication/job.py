@@ -17,15 +17,16 @@ import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline.deduplication.guardrails import Guardrails
+from beam_pipeline.deduplication.nights import OpenNight, open_night
 from beam_pipeline.deduplication.tables import SourceCount, Tables, WriteBatches, source_counts, tables
 from beam_pipeline.output_folder import LOCK, STAGING, OutputError, locked
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from transforms.coders import to_json
-from transforms.deduplication.deciding_duplicates import DUPLICATES, EDGES, DecideParams
+from transforms.deduplication.deciding_duplicates import TABLES, DecideParams
 from transforms.deduplication.parquet_documents import DocumentColumns, ReadParquetDocuments, RowGroup, row_groups
 from transforms.deduplication.similar_documents import LshParams
-from transforms.deduplication.text_deduplicator import TextDeduplicator
+from transforms.deduplication.text_deduplicator import PAIRS, Night, TextDeduplicator
 from transforms.deduplication.text_documents import TextParams
 from transforms.output_files import PartReport
 from transforms.part_writer import file_hash, put_in_place, temporary_file
@@ -49,6 +50,14 @@ class DedupConfig:
     lsh: LshParams = field(default_factory=LshParams)
     decide: DecideParams = field(default_factory=DecideParams)
     guardrails: Guardrails = field(default_factory=Guardrails)
+
+    def settings(self) -> str:
+        """What all nights of an index must share, in words."""
+        lsh = self.lsh
+        return (
+            f"{self.text.ngram}-grams, threshold {lsh.threshold}, {lsh.bands} bands of {lsh.rows} rows, "
+            f"seed {lsh.seed}, max_bucket {lsh.max_bucket}, {lsh.partitions} partitions"
+        )
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,12 @@ def run_dedup(
     config: DedupConfig,
     runner: str = DEFAULT_RUNNER,
     options: PipelineOptions | None = None,
+    index: str | Path | None = None,
 ) -> DedupSummary:
     """Search the documents of Parquet files and publish what stays and what goes into `output`.
+
+    With an `index` the documents are compared with those of earlier nights too, which stay as they are, and are then
+    added to it.
 
     Raises ColumnError and OutputError for what cannot be read or written, RepeatedId, GuardrailsBroken where a limit
     is passed (nothing is published), and whatever the runner raises.
@@ -125,27 +138,45 @@ def run_dedup(
     inside = [str(path) for path in files if path.resolve().is_relative_to(folder.resolve())]
     if inside:
         raise OutputError(f"--input {inside[0]} lies in --output {folder}; use another --output")
-    with _held(folder) as staging, PipelineLifecycleManager():
-        report = PipelineExecutor(runner, options).run(lambda p: _build(p, groups, staging, config))
-        found = tables(staging)
+    with _held(folder) as staging, _night(index, config, files) as night, PipelineLifecycleManager():
+        work = night.folder if night else staging
+        report = PipelineExecutor(runner, options).run(
+            lambda p: _build(p, groups, work, config, night.night() if night else None)
+        )
+        if night:
+            night.check_ids()
+        found = tables(work)
         summary = _summary(found, report.counters, runner)
         broken = config.guardrails.broken(found.clusters, summary.sources)
         if broken:
             raise GuardrailsBroken("; ".join(broken))
         summary = replace(summary, wall_s=time.monotonic() - started)
         _publish(folder, staging, found, config, summary)
+        if night:
+            night.commit()
     return summary
 
 
-def _build(pipeline: beam.Pipeline, groups: Sequence[RowGroup], staging: Path, config: DedupConfig) -> None:
+@contextmanager
+def _night(index: str | Path | None, config: DedupConfig, files: Sequence[Path]) -> Iterator[OpenNight | None]:
+    if index is None:
+        yield None
+        return
+    with open_night(Path(index), config.settings(), files, config.lsh.max_bucket) as night:
+        yield night
+
+
+def _build(
+    pipeline: beam.Pipeline, groups: Sequence[RowGroup], staging: Path, config: DedupConfig, night: Night | None
+) -> None:
     """Add the graph: row groups in, files of duplicates and edges below `staging` out."""
     found = (
         pipeline
         | "Plan" >> beam.Create(groups, reshuffle=False).with_output_types(RowGroup)
         | "ReadDocuments" >> ReadParquetDocuments(config.columns)
-        | "Deduplicate" >> TextDeduplicator(str(staging), config.text, config.lsh, config.decide)
+        | "Deduplicate" >> TextDeduplicator(str(staging), config.text, config.lsh, config.decide, night)
     )
-    for table in (DUPLICATES, EDGES):
+    for table in (*TABLES, *([PAIRS] if night else [])):
         _ = found[table] | f"Write {table}" >> beam.ParDo(WriteBatches(str(staging), table)).with_output_types(str)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from transforms.deduplication.deciding_duplicates import DUPLICATE_ROWS, EDGE_ROWS
+from transforms.deduplication.deciding_duplicates import DUPLICATE_ROWS, DUPLICATES, EARLIER, EDGE_ROWS
 from transforms.part_writer import put_in_place, temporary_file
 
 CLUSTER_ROWS = pa.schema(
@@ -93,12 +93,14 @@ def documents(staging: Path) -> pa.Table:
 
 def tables(staging: Path) -> Tables:
     """The tables of a finished search. Raises RepeatedId."""
-    duplicates = read_batches(staging, "duplicates", DUPLICATE_ROWS).sort_by("id")
+    duplicates, earlier = (read_batches(staging, name, DUPLICATE_ROWS).sort_by("id") for name in (DUPLICATES, EARLIER))
     order = [(name, "ascending") for name in ("cluster_id", "a", "b", "channel")]
     edges = read_batches(staging, "edges", EDGE_ROWS).sort_by(order)
     known = documents(staging)
     gone = pc.is_in(known.column("id"), duplicates.column("id").combine_chunks())
-    return Tables(known.filter(pc.invert(gone)), duplicates, _clusters(edges, duplicates), edges)
+    return Tables(
+        known.filter(pc.invert(gone)), duplicates, _clusters(edges, pa.concat_tables([duplicates, earlier])), edges
+    )
 
 
 def _clusters(edges: pa.Table, duplicates: pa.Table) -> pa.Table:

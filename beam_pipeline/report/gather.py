@@ -23,6 +23,7 @@ from beam_pipeline.report.outcomes import (
     seconds_of,
     totals,
 )
+from beam_pipeline.report.relabelled import read_relabelled
 from beam_pipeline.report.tables import (
     UNJUDGED,
     FoundOf,
@@ -84,6 +85,7 @@ class Facts:
     instructions: Sequence[Instruction]
     n_instructions: int
     chosen: Chosen
+    n_relabelled: int
     subjects: Mapping[str, Subject]
     looks: Mapping[str, Look]
     disagreements: Sequence[str]
@@ -94,7 +96,8 @@ def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
     ledger = read_ledger(curated)
     everything, not_run = read_measures(curated, ledger)
     measured = {check: worst_of_each(found) for check, found in everything.items()}
-    chosen = choose(ledger, measured)
+    n_relabelled, relabelled = read_relabelled(curated)
+    chosen = choose(ledger, measured, relabelled)
     findings = read_findings(curated, [choice.episode_id for choice in chosen.episodes()])
     subjects = {c.episode_id: _subject(ledger, c, findings.get(c.episode_id, ())) for c in chosen.episodes()}
     drawn = [distribution(found, ledger) for found in sorted(measured.values(), key=_in_order_of_interest)]
@@ -119,6 +122,7 @@ def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
         instructions=instructions,
         n_instructions=n_instructions,
         chosen=chosen,
+        n_relabelled=n_relabelled,
         subjects=subjects,
         looks=album.looks([subject.wish for subject in subjects.values()]),
         disagreements=_disagreements(summary, of_sources),

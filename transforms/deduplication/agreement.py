@@ -25,10 +25,10 @@ class AgreementParams:
     fewer than `min_frames` of these a camera abstains.
     """
 
-    trajectory_jaccard: float = 0.6
+    trajectory_jaccard: float = 0.5
     instruction_jaccard: float = 0.9
-    frames_share: float = 0.7
-    frame_bits: int = 40
+    frames_share: float = 0.6
+    frame_bits: int = 48
     min_frames: int = 4
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ def shingle_array(data: bytes) -> Hashes:
 
 
 def verify(a: Fingerprint, b: Fingerprint, params: AgreementParams) -> DuplicateEdge | None:
-    """The edge of two fingerprints, by exact similarities; None where motions or frames differ or a motion is absent."""
+    """The edge of two fingerprints by exact similarities; None where motions or frames differ or a motion lacks."""
     motion = jaccard(shingle_array(a.trajectory_shingles), shingle_array(b.trajectory_shingles))
     if motion < params.trajectory_jaccard:
         return None

@@ -1,9 +1,10 @@
 """Buckets of documents that share a band, and the pairs to compare in them.
 
-In a bucket of up to `max_bucket` documents all pairs are compared. A larger one is dealt out by a salt, a hash of the
-document's rank and the bucket's key, into `max_bucket` heaps: each heap is a star around its first by rank, and the
-centres are compared with one another. So n documents make at most n + max_bucket^2 / 2 pairs, and a document has
-another centre in each band.
+The first `max_bucket` of a bucket by rank are compared all with all. Each later one is dealt out by a salt, a hash of
+its rank and the bucket's key, into one of `max_bucket` heaps, and is compared with the first of its heap by rank; the
+first of the heaps, the centres, are compared with one another. So n documents make at most n + max_bucket^2 pairs, and
+a document has another centre in each band. With which earlier documents one is compared depends on earlier ones only:
+documents of a later night change nothing among those before.
 """
 
 from __future__ import annotations
@@ -49,38 +50,29 @@ class Pairs:
     b: Rows
 
 
+@dataclass(frozen=True)
+class Buckets:
+    """One partition's rows in order of (key, rank), of `thinned` keys only those that last; how many were `read`."""
+
+    rows: BandRows
+    thinned: Hashes
+    read: int
+
+
 def candidates(batches: Iterable[pa.RecordBatch], max_bucket: int, held_rows: int = HELD_ROWS) -> Iterator[Pairs]:
-    """The pairs to compare in one partition's buckets; one that shares several buckets comes as often.
+    """The pairs to compare in one partition's buckets; one that shares several buckets comes as often."""
+    yield from bucket_pairs(gather(batches, max_bucket, held_rows=held_rows), batches, max_bucket)
 
-    `batches` is read once, and once more where it has more than `held_rows` rows: by then the centres of large buckets
-    are known, so that a bucket of any size takes the memory of its centres.
+
+def gather(
+    batches: Iterable[pa.RecordBatch], max_bucket: int, earlier: BandRows | None = None, held_rows: int = HELD_ROWS
+) -> Buckets:
+    """One partition's buckets, `earlier` rows of an index among them.
+
+    Beyond `held_rows` rows, large buckets are thinned out, so that a bucket of any size takes bounded memory.
     """
-    held, thinned, read = _thinned(batches, max_bucket, held_rows)
-    sizes = np.diff(held.bounds())
-    large = np.repeat((sizes > max_bucket) | np.isin(held.key[held.bounds()[:-1]], thinned), sizes)
-    yield from all_pairs(held.take(~large))
-    hot = held.take(large)
-    centres = _centres(hot, max_bucket)
-    yield from all_pairs(in_order(centres))
-    if len(thinned):
-        again = 0
-        for batch in batches:
-            found = _rows(batch)
-            again += len(found.key)
-            yield from _spokes(found.take(np.isin(found.key, thinned)), centres, max_bucket)
-        if again != read:
-            raise RuntimeError(
-                f"a bucket's rows were {again} when read again, {read} before; the runner must give groups that can be "
-                "read twice, or raise held_rows"
-            )
-        hot = hot.take(~np.isin(hot.key, thinned))
-    yield from _spokes(hot, centres, max_bucket)
-
-
-def _thinned(batches: Iterable[pa.RecordBatch], max_bucket: int, held_rows: int) -> tuple[BandRows, Hashes, int]:
-    """All rows in order, but for the buckets (whose keys come too) that kept only their centres; how many were read."""
     empty = np.zeros(0, np.uint64)
-    parts = [BandRows(empty, empty, np.zeros(0, np.int64))]
+    parts = [earlier or BandRows(empty, empty, np.zeros(0, np.int64))]
     thinned = empty
     count, limit, read = 0, held_rows, 0
     for batch in batches:
@@ -90,13 +82,58 @@ def _thinned(batches: Iterable[pa.RecordBatch], max_bucket: int, held_rows: int)
         if count > limit:
             held = in_order(_joined(parts))
             sizes = np.diff(held.bounds())
-            large = sizes > max_bucket
-            thinned = np.union1d(thinned, held.key[held.bounds()[:-1]][large])
-            hot = np.repeat(large, sizes)
-            parts = [held.take(~hot), _centres(held.take(hot), max_bucket)]
-            count = sum(len(part.key) for part in parts)
+            thinned = np.union1d(thinned, held.key[held.bounds()[:-1]][sizes > max_bucket])
+            parts = [held.take(lasting(held, max_bucket))]
+            count = len(parts[0].key)
             limit = max(held_rows, 2 * count)  # what is cold stays, however much there is
-    return in_order(_joined(parts)), thinned, read
+    return Buckets(in_order(_joined(parts)), thinned, read)
+
+
+def bucket_pairs(buckets: Buckets, batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[Pairs]:
+    """The pairs of gathered buckets; `batches` are read again where buckets were thinned.
+
+    Raises RuntimeError where they are then others.
+    """
+    rows, thinned = buckets.rows, buckets.thinned
+    core = _places(rows) < max_bucket
+    yield from all_pairs(rows.take(core))
+    sizes = np.diff(rows.bounds())
+    scarce = np.isin(rows.key, thinned)
+    large = np.repeat(sizes > max_bucket, sizes) | scarce
+    if not large.any():
+        return
+    centres = _centres(rows.take(large), max_bucket)
+    yield from all_pairs(in_order(centres))
+    yield from _spokes(rows.take(large & ~core & ~scarce), centres, max_bucket)
+    if not len(thinned):
+        return
+    cores = rows.take(core & scarce)
+    last = cores.rank[cores.bounds()[1:] - 1]
+    again = 0
+    for batch in batches:
+        found = _rows(batch)
+        again += len(found.key)
+        found = found.take(np.isin(found.key, thinned))
+        later = found.rank > last[np.searchsorted(thinned, found.key)]
+        yield from _spokes(found.take(later), centres, max_bucket)
+    if again != buckets.read:
+        raise RuntimeError(
+            f"a bucket's rows were {again} when read again, {buckets.read} before; the runner must give groups that "
+            "can be read twice, or raise held_rows"
+        )
+
+
+def lasting(rows: BandRows, max_bucket: int) -> NDArray[np.bool_]:
+    """Which of ordered rows later documents may be compared with: the first of each bucket, and the centres."""
+    core = _places(rows) < max_bucket
+    core[_centre_places(rows, max_bucket)] = True
+    return core
+
+
+def _places(rows: BandRows) -> NDArray[np.int64]:
+    """(R,) place of each ordered row in its bucket."""
+    bounds = rows.bounds()
+    return np.arange(len(rows.key)) - np.repeat(bounds[:-1], np.diff(bounds))
 
 
 def all_pairs(rows: BandRows) -> Iterator[Pairs]:
@@ -115,12 +152,16 @@ def _salts(rows: BandRows, max_bucket: int) -> NDArray[np.int64]:
 
 def _centres(rows: BandRows, max_bucket: int) -> BandRows:
     """The first by rank of each key's heaps, by (key, salt)."""
+    return rows.take(_centre_places(rows, max_bucket))
+
+
+def _centre_places(rows: BandRows, max_bucket: int) -> NDArray[np.int64]:
     salt = _salts(rows, max_bucket)
     order = np.lexsort((rows.rank, salt, rows.key))
     key, salt = rows.key[order], salt[order]
     fresh = np.ones(len(order), np.bool_)
     fresh[1:] = (key[1:] != key[:-1]) | (salt[1:] != salt[:-1])
-    return rows.take(order[fresh])
+    return np.asarray(order[fresh])
 
 
 def _spokes(rows: BandRows, centres: BandRows, max_bucket: int) -> Iterator[Pairs]:

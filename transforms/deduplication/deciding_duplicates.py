@@ -16,12 +16,15 @@ from transforms.deduplication.components import minimum_roots
 from transforms.deduplication.document_files import DocumentFiles, Layout
 from transforms.deduplication.jaccard import Rows
 from transforms.deduplication.minhash import mix64
+from transforms.deduplication.night_index import IndexView
 from transforms.deduplication.shingles import Hashes
+from transforms.deduplication.similar_documents import with_earlier
 from transforms.deduplication.star_components import StarComponents
 from transforms.deduplication.survivors import Edges, owners, standing_order
 
 EXACT = "exact"
-DUPLICATES, EDGES = "duplicates", "edges"
+DUPLICATES, EARLIER, EDGES = "duplicates", "earlier", "edges"
+TABLES = (DUPLICATES, EARLIER, EDGES)
 DUPLICATE_ROWS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -32,7 +35,9 @@ DUPLICATE_ROWS = pa.schema(
         pa.field("source", pa.string()),
     ]
 )
-"""A row for each document that goes: which one it repeats, and the verified similarity of the two."""
+"""A row for each document that goes: which one it repeats, and the verified similarity of the two.
+
+`earlier` has those of clusters with new documents that went in earlier nights."""
 EDGE_ROWS = pa.schema(
     [
         pa.field("cluster_id", pa.string(), nullable=False),
@@ -96,15 +101,35 @@ def edge_columns(batches: Iterable[pa.RecordBatch]) -> EdgeColumns:
     return EdgeColumns(*columns)
 
 
-def choose(columns: EdgeColumns, files: DocumentFiles, params: DecideParams) -> dict[str, pa.RecordBatch]:
-    """The duplicates and the named edges of whole components, by id. Raises ClusterTooLarge."""
+def touched(columns: EdgeColumns, first_new_row: int) -> EdgeColumns:
+    """The edges of components that have a row from `first_new_row` on."""
+    if not first_new_row:
+        return columns
+    rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
+    half = len(columns.a)
+    roots = minimum_roots(len(rows), ends[:half], ends[half:])
+    new = np.zeros(len(rows), np.bool_)
+    new[roots[rows >= first_new_row]] = True
+    own = new[roots[ends[:half]]]
+    return EdgeColumns(*(values[own] for values in vars(columns).values()))
+
+
+def choose(
+    columns: EdgeColumns, files: DocumentFiles, params: DecideParams, index: IndexView | None = None
+) -> dict[str, pa.RecordBatch]:
+    """The new duplicates and the named edges of whole components that have new documents, by id.
+
+    Raises ClusterTooLarge.
+    """
+    index = index or IndexView()
+    columns = touched(columns, index.first_new_row)
     rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
     half = len(columns.a)
     edges = Edges(ends[:half], ends[half:], columns.similarity, columns.exact)
     ids = files.ids(rows)
     smallest = _cluster_ids(ids, edges, params.max_cluster)
     quality = files.column("quality", pa.float64(), rows).to_numpy(zero_copy_only=False)
-    published = np.asarray(pc.fill_null(files.column("published", pa.bool_(), rows), False))
+    published = np.asarray(pc.fill_null(files.column("published", pa.bool_(), rows), False)) + 2 * index.pinned(rows)
     found = owners(standing_order(ids, quality, published), edges)
     gone = np.flatnonzero(found.owner != np.arange(len(rows)))
     channels = pa.array([params.channel, EXACT])
@@ -118,7 +143,8 @@ def choose(columns: EdgeColumns, files: DocumentFiles, params: DecideParams) -> 
             files.column("source", pa.string(), rows).take(pa.array(gone)),
         ],
         schema=DUPLICATE_ROWS,
-    ).sort_by("id")
+    )
+    new = rows[gone] >= index.first_new_row
     named = pa.table(
         [
             smallest.take(pa.array(edges.a)),
@@ -128,7 +154,8 @@ def choose(columns: EdgeColumns, files: DocumentFiles, params: DecideParams) -> 
         ],
         schema=EDGE_ROWS,
     ).sort_by([(name, "ascending") for name in ("cluster_id", "a", "b", "channel")])
-    return {DUPLICATES: _batch(duplicates), EDGES: _batch(named)}
+    tables = {DUPLICATES: duplicates.filter(new).sort_by("id"), EARLIER: duplicates.filter(~new).sort_by("id")}
+    return {**{name: _batch(table) for name, table in tables.items()}, EDGES: _batch(named)}
 
 
 def _in_order(a: pa.Array, b: pa.Array) -> tuple[pa.Array, pa.Array]:
@@ -157,19 +184,34 @@ def _cluster_ids(ids: pa.Array, edges: Edges, max_cluster: int | None) -> pa.Arr
 
 
 class DecideDuplicates(beam.PTransform):
-    """Edge batches a, b (int64 rows), similarity, exact -> Arrow batches of `duplicates` and `edges`.
+    """Edge batches a, b (int64 rows), similarity, exact -> Arrow batches of `duplicates`, `earlier` and `edges`.
 
-    `files` are the paths of the documents that the rows speak of.
+    `files` are the paths of the documents that the rows speak of. With an index, its edges join, documents of earlier
+    nights that stayed stay for good, and what concerns new documents comes out.
     """
 
-    def __init__(self, files: beam.PCollection[str], params: DecideParams, layout: Layout | None = None) -> None:
+    def __init__(
+        self,
+        files: beam.PCollection[str],
+        params: DecideParams,
+        layout: Layout | None = None,
+        index: IndexView | None = None,
+    ) -> None:
         super().__init__()
         self._files = files
         self._params = params
         self._layout = layout or Layout()
+        self._index = index or IndexView()
 
     def expand(self, edges: beam.PCollection[pa.RecordBatch]) -> dict[str, beam.PCollection[pa.RecordBatch]]:
         params = self._params
+        paths = with_earlier(self._files, self._index)
+        if self._index.edges:
+            earlier = self._index.earlier_edges()
+            known = edges.pipeline | "ReadEarlierEdges" >> beam.Create(earlier, reshuffle=False).with_output_types(
+                pa.RecordBatch
+            )
+            edges = (edges, known) | "MergeEarlierEdges" >> beam.Flatten()
         count = edges | "CountEdges" >> beam.Map(_rows_of) | "SumEdges" >> beam.CombineGlobally(sum)
         total = beam.pvalue.AsSingleton(count)
         few = (
@@ -195,24 +237,23 @@ class DecideDuplicates(beam.PTransform):
             | "MergeLabelled" >> beam.Flatten()
             | "GroupClusters" >> beam.GroupByKey()
             | "ChooseSurvivors"
-            >> beam.ParDo(_Choose(params, self._layout), beam.pvalue.AsList(self._files)).with_outputs(
-                DUPLICATES, EDGES
-            )
+            >> beam.ParDo(_Choose(params, self._layout, self._index), beam.pvalue.AsList(paths)).with_outputs(*TABLES)
         )
-        return {DUPLICATES: chosen[DUPLICATES], EDGES: chosen[EDGES]}
+        return {name: chosen[name] for name in TABLES}
 
 
 class _Choose(beam.DoFn):
     """The edges of whole components -> duplicates and named edges."""
 
-    def __init__(self, params: DecideParams, layout: Layout) -> None:
+    def __init__(self, params: DecideParams, layout: Layout, index: IndexView) -> None:
         self._params = params
         self._layout = layout
+        self._index = index
 
     def process(
         self, row: tuple[int, Iterable[pa.RecordBatch]], paths: Sequence[str]
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        found = choose(edge_columns(row[1]), DocumentFiles(paths, self._layout), self._params)
+        found = choose(edge_columns(row[1]), DocumentFiles(paths, self._layout), self._params, self._index)
         for tag, batch in found.items():
             if batch.num_rows:
                 yield beam.pvalue.TaggedOutput(tag, batch)

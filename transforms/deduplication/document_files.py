@@ -34,7 +34,12 @@ DOCUMENTS = pa.schema(
 """`content` is a hash of what makes two documents exactly the same, null where nothing does; `shingles` are sorted
 unique uint64, little-endian, empty where a document has nothing to compare."""
 
+NIGHT = b"night"
+"""Key of a file's metadata: in which night its documents came, 0 where absent."""
+MOST_NIGHTS = 1 << 16
+
 _FILE_BITS = 32
+_RANK_BITS = 48
 _OPEN_FILES = 256
 
 
@@ -57,9 +62,14 @@ class Batch:
     shingles: Shingles
 
 
-def ranks_of(ids: pa.Array) -> Hashes:
-    """(N,) xxh3-64 of ids: an order of documents that no partitioning changes."""
+def id_hashes(ids: pa.Array) -> Hashes:
+    """(N,) xxh3-64 of ids."""
     return np.array([xxhash.xxh3_64_intdigest(name or b"") for name in _bytes_of(ids)], np.uint64)
+
+
+def ranks_of(ids: pa.Array, night: int = 0) -> Hashes:
+    """(N,) night, then 48 bits of a hash of the id: an order that no partitioning changes, earlier nights first."""
+    return np.uint64(night << _RANK_BITS) | (id_hashes(ids) >> np.uint64(64 - _RANK_BITS))
 
 
 def content_hashes(bodies: pa.Array) -> pa.Array:
@@ -74,10 +84,10 @@ def _bytes_of(bodies: pa.Array) -> list[bytes | None]:
     return found
 
 
-def write_documents(staging: Path, name: str, batches: Iterable[pa.RecordBatch]) -> str:
+def write_documents(staging: Path, name: str, batches: Iterable[pa.RecordBatch], night: int = 0) -> str:
     """Write batches of `DOCUMENTS` as one file of that name below `staging`, in place at once; returns its path."""
     temporary = temporary_file(staging)
-    with pa.ipc.new_file(str(temporary), DOCUMENTS) as writer:
+    with pa.ipc.new_file(str(temporary), DOCUMENTS.with_metadata({NIGHT: str(night).encode()})) as writer:
         for batch in batches:
             writer.write_batch(batch)
     final = staging / "documents" / f"{name}.arrow"
@@ -98,8 +108,8 @@ class DocumentFiles:
         """Whether these are the same files."""
         return len(paths) == len(self._paths) and sorted(paths) == self._paths
 
-    def contents(self, path: str) -> Iterator[tuple[Rows, pa.Array, pa.Array]]:
-        """(rows, ids, contents) of a file's documents that have a content, a batch at a time.
+    def contents(self, path: str) -> Iterator[tuple[Rows, pa.Array, pa.Array, int]]:
+        """(rows, ids, contents, night) of a file's documents that have a content, a batch at a time.
 
         Raises ValueError where every document needs one and one has none.
         """
@@ -113,7 +123,7 @@ class DocumentFiles:
                 content = content_hashes(content)
             held = content.is_valid()
             rows = start + np.flatnonzero(np.asarray(held))
-            yield rows, batch.column(self._layout.id).filter(held), content.filter(held)
+            yield rows, batch.column(self._layout.id).filter(held), content.filter(held), _night(batch)
 
     def batches(self, path: str, left_out: Rows, block_bytes: int) -> Iterator[Batch]:
         """A file's documents with shingles, but for the rows `left_out` (sorted), in blocks of about `block_bytes`."""
@@ -123,7 +133,8 @@ class DocumentFiles:
             rows = start + np.arange(len(sizes))
             own = np.flatnonzero((sizes > 0) & ~in_sorted(rows, left_out))
             taken = pa.array(own)
-            ranks, found = ranks_of(batch.column(self._layout.id).take(taken)), as_shingles(column.take(taken))
+            ranks = ranks_of(batch.column(self._layout.id).take(taken), _night(batch))
+            found = as_shingles(column.take(taken))
             for low, high in blocks(found.offsets, max(block_bytes // 8, 1)):
                 offsets = found.offsets[low : high + 1]
                 part = Shingles(found.hashes[offsets[0] : offsets[-1]], offsets - offsets[0])
@@ -171,6 +182,10 @@ class DocumentFiles:
                     wanted = batch if names is None else batch.select(names)
                     yield wanted.take(pa.array(own[low:high] - start))
                 start += batch.num_rows
+
+
+def _night(batch: pa.RecordBatch) -> int:
+    return int((batch.schema.metadata or {}).get(NIGHT, b"0"))
 
 
 def _mapped(path: str) -> list[pa.RecordBatch]:

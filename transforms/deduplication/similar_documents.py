@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -14,10 +15,11 @@ from apache_beam.ml.inference.base import PredictionResult, RunInference
 import transforms.coders
 import transforms.resources  # noqa: F401  registers the hint `gpus`
 from transforms.deduplication.bands import Parted, band_rows
-from transforms.deduplication.buckets import Pairs, candidates
+from transforms.deduplication.buckets import Pairs, bucket_pairs, gather, lasting
 from transforms.deduplication.contents import content_rows, repeats
 from transforms.deduplication.document_files import Batch, DocumentFiles, Layout
 from transforms.deduplication.jaccard import Rows, jaccards, may_reach
+from transforms.deduplication.night_index import BANDS, CONTENTS, IndexView, run_path, write_run
 from transforms.deduplication.pairs import pair_rows, pairs_of
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
 
@@ -148,18 +150,23 @@ def _similarities(files: DocumentFiles, rows: Rows, a: Rows, b: Rows) -> np.ndar
 class SimilarDocuments(beam.PTransform):
     """Paths of document files -> Arrow batches of rows: `exact` (a, b) and `near` (a, b, similarity).
 
-    Rows are those of `DocumentFiles` over the same paths. An exact copy takes no part in the search for near ones: its
-    edge to the first of its content, `a`, says all.
+    Rows are those of `DocumentFiles` over the same paths, after those of the index. An exact copy takes no part in the
+    search for near ones: its edge to the first of its content, `a`, says all. With an index only pairs come out whose
+    later document, `b`, is new; what later nights need of the new ones is written as a run to the folder `run`.
     """
 
-    def __init__(self, params: LshParams, layout: Layout | None = None) -> None:
+    def __init__(
+        self, params: LshParams, layout: Layout | None = None, index: IndexView | None = None, run: str | None = None
+    ) -> None:
         super().__init__()
         self._params = params
         self._layout = layout or Layout()
+        self._index = index or IndexView()
+        self._run = run
 
     def expand(self, files: beam.PCollection[str]) -> dict[str, beam.PCollection[pa.RecordBatch]]:
-        params, layout = self._params, self._layout
-        all_files = beam.pvalue.AsList(files)
+        params, layout, index, run = self._params, self._layout, self._index, self._run
+        all_files = beam.pvalue.AsList(with_earlier(files, index))
         infer = RunInference(MinHashHandler(params.bands * params.rows, params.seed, params.device))
         if params.gpus is not None:
             infer = infer.with_resource_hints(gpus=params.gpus)
@@ -167,7 +174,7 @@ class SimilarDocuments(beam.PTransform):
             files
             | "ReadContents" >> beam.ParDo(_Contents(params, layout), all_files).with_output_types(Parted)
             | "GroupContents" >> beam.GroupByKey()
-            | "LinkContents" >> beam.FlatMap(_repeats_of).with_output_types(pa.RecordBatch)
+            | "LinkContents" >> beam.FlatMap(_repeats_of, index, run).with_output_types(pa.RecordBatch)
         )
         near = (
             files
@@ -177,15 +184,31 @@ class SimilarDocuments(beam.PTransform):
             | "SignBlocks" >> infer
             | "CutBands" >> beam.FlatMap(_bands_of, params).with_output_types(Parted)
             | "GroupBuckets" >> beam.GroupByKey()
-            | "PairBuckets" >> beam.FlatMap(_pairs_of, params).with_output_types(Parted)
+            | "PairBuckets" >> beam.FlatMap(_pairs_of, params, index, run).with_output_types(Parted)
             | "GroupPairs" >> beam.GroupByKey()
             | "VerifyPairs" >> beam.ParDo(_Verify(params, layout), all_files).with_output_types(pa.RecordBatch)
         )
         return {"exact": exact, "near": near}
 
 
-def _repeats_of(row: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    found = repeats(row[1])
+def with_earlier(files: beam.PCollection[str], index: IndexView) -> beam.PCollection[str]:
+    """The files, and those of the index."""
+    if not index.documents:
+        return files
+    earlier = files.pipeline | "ListEarlier" >> beam.Create(index.documents, reshuffle=False).with_output_types(str)
+    return (files, earlier) | "MergeEarlier" >> beam.Flatten()
+
+
+def _repeats_of(
+    row: tuple[int, Iterable[pa.RecordBatch]], index: IndexView, run: str | None
+) -> Iterator[pa.RecordBatch]:
+    partition, batches = row[0], list(row[1])
+    found = repeats(batches, index.contents(partition, batches) if index.runs else None)
+    if run:
+        table = pa.Table.from_batches(batches)
+        first = ~np.isin(table.column("row").to_numpy(), found.column("b").to_numpy())
+        own = {name: table.column(name).to_numpy()[first] for name in ("high", "low", "row")}
+        write_run(Path(run), run_path(Path(run), CONTENTS, partition), CONTENTS, own)
     if found.num_rows:
         yield found
 
@@ -196,10 +219,22 @@ def _bands_of(result: PredictionResult, params: LshParams) -> Iterator[Parted]:
     yield from band_rows(rows, ranks, result.inference, params.bands, params.rows, params.partitions)
 
 
-def _pairs_of(row: tuple[int, Iterable[pa.RecordBatch]], params: LshParams) -> Iterator[Parted]:
+def _pairs_of(
+    row: tuple[int, Iterable[pa.RecordBatch]], params: LshParams, index: IndexView, run: str | None
+) -> Iterator[Parted]:
+    partition, batches = row
+    earlier = None
+    if index.runs:
+        keys = np.unique(np.concatenate([np.unique(batch.column("key").to_numpy()) for batch in batches]))
+        earlier = index.bands(partition, keys)
+    buckets = gather(batches, params.max_bucket, earlier)
+    if run:
+        new = lasting(buckets.rows, params.max_bucket) & (buckets.rows.row >= index.first_new_row)
+        write_run(Path(run), run_path(Path(run), BANDS, partition), BANDS, vars(buckets.rows.take(new)))
     held: list[Pairs] = []
-    for pairs in candidates(row[1], params.max_bucket):
-        held.append(pairs)
+    for pairs in bucket_pairs(buckets, batches, params.max_bucket):
+        new = pairs.b >= index.first_new_row
+        held.append(Pairs(pairs.a[new], pairs.b[new]))
         if sum(len(part.a) for part in held) > _HELD_PAIRS:
             yield from pair_rows(held, params.partitions)
             held = []

@@ -1,8 +1,9 @@
 """Which documents of a cluster stay: members in order of standing take those that verified directly against them.
 
-Standing is published before unpublished, then quality (high first, none last), then id. The best member of a cluster
-stays and its direct duplicates go; the best of what is left stays, and so on, so that the far end of a chain, which is
-like its neighbour and unlike the representative, is not lost. Exact copies share their edges.
+Standing is published before unpublished (what an earlier night kept before both), then quality (high first, none
+last), then id. The best member of a cluster stays and its direct duplicates go; the best of what is left stays, and so
+on, so that the far end of a chain, which is like its neighbour and unlike the representative, is not lost. Exact copies
+share their edges.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Owners:
     exact: NDArray[np.bool_]
 
 
-def standing_order(ids: pa.Array, quality: NDArray[np.float64], published: NDArray[np.bool_]) -> Rows:
-    """(N,) nodes, best standing first; NaN is no quality."""
+def standing_order(ids: pa.Array, quality: NDArray[np.float64], published: NDArray[np.integer]) -> Rows:
+    """(N,) nodes, best standing first; NaN is no quality, a higher `published` comes first."""
     order = np.asarray(pc.sort_indices(ids), np.int64)
     id_rank = np.empty(len(order), np.int64)
     id_rank[order] = np.arange(len(order))
     bare = np.isnan(quality)
-    return np.lexsort((id_rank, -np.where(bare, 0.0, quality), bare, ~published))
+    return np.lexsort((id_rank, -np.where(bare, 0.0, quality), bare, -published))
 
 
 def owners(order: Rows, edges: Edges) -> Owners:

@@ -57,9 +57,10 @@ def text_documents(batch: pa.RecordBatch, params: TextParams) -> pa.RecordBatch:
 class StoreTexts(beam.DoFn):
     """An Arrow batch of id, text, [source, quality, published] -> the path of its documents' file below `staging`."""
 
-    def __init__(self, staging: str, params: TextParams) -> None:
+    def __init__(self, staging: str, params: TextParams, night: int = 0) -> None:
         self._staging = staging
         self._params = params
+        self._night = night
         self._without_text = Metrics.counter("demosift", "dedup.without_text")
 
     def process(self, element: pa.RecordBatch) -> Iterator[str]:
@@ -67,4 +68,4 @@ class StoreTexts(beam.DoFn):
             found = text_documents(element, self._params)
             self._without_text.inc(found.column("content").null_count)
             name = xxhash.xxh3_128_hexdigest(b"\0".join(x.encode() for x in found.column("id").to_pylist()))
-            yield write_documents(Path(self._staging), name, [found])
+            yield write_documents(Path(self._staging), name, [found], self._night)

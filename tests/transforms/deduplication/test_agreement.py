@@ -56,8 +56,8 @@ def test_trajectory_similarity_is_exact_jaccard_and_the_threshold_is_inclusive()
 
 def test_frames_that_differ_part_equal_motions_and_absent_ones_abstain():
     a = episode("a", MOTION, "", sample("top", SAME))
-    assert verify(a, episode("b", MOTION, "", sample("top", SAME, flipped=40)), PARAMS) == edge("a", "b", frames=1.0)
-    assert verify(a, episode("b", MOTION, "", sample("top", SAME, flipped=41)), PARAMS) is None
+    assert verify(a, episode("b", MOTION, "", sample("top", SAME, flipped=48)), PARAMS) == edge("a", "b", frames=1.0)
+    assert verify(a, episode("b", MOTION, "", sample("top", SAME, flipped=49)), PARAMS) is None
     assert verify(a, episode("b", MOTION, "", sample("top", OTHER)), PARAMS) is None
     assert verify(a, episode("b", MOTION), PARAMS) == edge("a", "b")
 
