@@ -1,9 +1,9 @@
 """Vectors to like pairs against faiss k-means and a matrix product inside clusters, on two cores.
 
 200,000 vectors of 384 entries (benchmarks/dedup_semantic_corpus.py) in Parquet files, threshold 0.95. Both sides go
-from the files to the pairs; ours is a whole Beam job. The rival is tried at several settings; the fastest that reaches the
-recall that is asked for takes turns with ours, each turn in a process of its own, and the best turn counts. Truth is
-exact: every planted vector and a sample of the others against all vectors, in float64.
+from the files to the pairs; ours is a whole Beam job. The rival is tried at several settings; the fastest that reaches
+the recall that is asked for takes turns with ours, each turn in a process of its own, and the best turn counts. Truth
+is exact: every planted vector and a sample of the others against all vectors, in float64.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from threadpoolctl import threadpool_limits
 
 from beam_pipeline.runner import RayRunner
 from tests.transforms.deduplication.vector_sets import (
@@ -57,7 +56,7 @@ def test_clusters_find_part_of_it_and_nothing_else(vectors: np.ndarray, tmp_path
     assert len(two) >= 0.95 * len(truth)
 
 
-def test_same_bytes_for_any_order_files_threads_runner_and_device(vectors: np.ndarray, tmp_path: Path) -> None:
+def test_same_bytes_for_any_order_files_runner_and_device(vectors: np.ndarray, tmp_path: Path) -> None:
     params = SemanticParams(clusters=5)
     whole = write_vectors(tmp_path / "a.parquet", IDS, vectors)
     expected = find_edges([whole], tmp_path / "expected", params)
@@ -77,9 +76,6 @@ def test_same_bytes_for_any_order_files_threads_runner_and_device(vectors: np.nd
         flags = ("--ray_workers_max=2",) if name == "ray" else ()
         assert find_edges(paths, tmp_path / name, given, runner=runner, flags=flags).equals(expected), name
         assert (tmp_path / name / "centroids").read_bytes() == centroids, name
-    for threads in (1, 2):
-        with threadpool_limits(threads):
-            assert find_edges([whole], tmp_path / f"threads{threads}", params).equals(expected)
 
 
 def test_equal_vectors_are_one_star(tmp_path: Path) -> None:
