@@ -15,6 +15,7 @@ from beam_pipeline.curated import CuratedSet
 from beam_pipeline.embedding_table import vectors_of
 from beam_pipeline.output_folder import OutputError
 from examples.make_sample import make_sample
+from examples.sample.draw import CAMERAS
 from examples.sample.flaws import FlawSizes
 from tests.factories import motion, write_lerobot_v21
 from tests.job import read_ledger, run_job
@@ -51,7 +52,8 @@ def test_every_measured_episode_of_the_sample_has_its_vectors(curated: Curated) 
     per_camera: dict[tuple[str, str], list[int]] = {}
     for row in frames.select(["episode_id", "camera", "step"]).to_pylist():
         per_camera.setdefault((row["episode_id"], row["camera"]), []).append(row["step"])
-    assert len(per_camera) == 2 * len(measured), "each episode has two cameras"
+    shown = {name for name in measured if not name.startswith("sample_isaac")}
+    assert per_camera.keys() == {(name, camera) for name in shown for camera in CAMERAS}, "Isaac's have no camera"
     assert all(len(steps) <= 4 and steps == sorted(set(steps)) for steps in per_camera.values())
     texts = CuratedSet(curated.output).embeddings("text", "sample_rlds")
     assert set(texts.column("source").to_pylist()) == {"sample_rlds"}
@@ -62,6 +64,7 @@ def test_planted_copies_are_nearest_to_each_other(curated: Curated) -> None:
     means = by_episode(frames)
     groups = [[name for name in group if name in means] for group in curated.truth["duplicate_groups"]]
     members = {name for group in groups for name in group}
+    assert sum(len(group) > 1 for group in groups) >= 2
     for group in groups:
         inside = min(float(means[a] @ means[b]) for a in group for b in group)
         outside = max(float(means[a] @ means[b]) for a in group for b in means.keys() - members)
