@@ -28,6 +28,7 @@ from transforms.quality import DataQualityParams
 from transforms.select import SelectParams
 from transforms.sinks import SinkParams
 from transforms.source_paths import expand
+from transforms.sources import rlds_tensorflow
 from transforms.temporal_alignment import TemporalAlignmentParams
 from transforms.transition_alignment import TransitionAlignmentParams
 from transforms.urdf import load_limits
@@ -89,7 +90,7 @@ class PipelineConfig:
             },
         )
         _check(config, file, sources_present)
-        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False)))
+        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False), config.embodiments))
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         written = json.dumps(_written(root), sort_keys=True)
         object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))
@@ -124,6 +125,11 @@ def _check(config: PipelineConfig, file: Path, sources_present: bool) -> None:
         found = expand(source)
         if not sources_present:
             continue
+        lack = rlds_tensorflow.missing() if source.reader == "tensorflow" else ""
+        if lack:
+            raise ConfigError(
+                f"{where}: `reader: tensorflow`: {lack}, or leave `reader` out: the recordings are the same"
+            )
         if not found:
             what = "no file matches the glob" if any(c in source.path for c in "*?[") else "there is nothing at"
             raise ConfigError(f"{where}: {what} {source.path}; correct `path`")

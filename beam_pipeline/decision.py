@@ -33,7 +33,7 @@ from transforms.decided_tables import (
 from transforms.deciding import Decided, Wanted, decide_all
 from transforms.evidence import DuplicateEdge, StagedColumn
 from transforms.measured import StoredFile, load_measured
-from transforms.output_files import EVIDENCE, LEDGER, OutcomeCount, Part, PartReport
+from transforms.output_files import EPISODES, EVIDENCE, LEDGER, OutcomeCount, Part, PartReport
 from transforms.output_schema import AgreedSchema, agree_on_columns, arrow_schema
 from transforms.verdicts import NO_EPISODE, Verdict, check_verdicts, read_verdicts, without_episode
 
@@ -96,7 +96,7 @@ def make_plan(
     GuardrailExceeded, and ValueError where sources cannot share a column.
     """
     measured = load_measured(files)
-    decided = decide_all(measured, edges, config.select, verdicts)
+    decided = decide_all(measured, edges, config.select, verdicts, _published(held, edges))
     loose = _loose(decided, verdicts, held, {source.name for source in config.sources})
     ledger = ledger_table(decided)
     reports = write_ledger(held.staging, ledger, config.sink)
@@ -133,6 +133,17 @@ def make_plan(
         tuple(f"{found.episode_id}: {found.finding.detail}" for found in loose),
         tuple(failures),
     )
+
+
+def _published(held: Output, edges: Sequence[DuplicateEdge]) -> set[tuple[str, str]]:
+    """(episode id, content id) of the edges' episodes that the last run published, as far as its files are there."""
+    if held.previous is None or not edges:
+        return set()
+    published = CuratedSet(held.path)
+    ends = {end for edge in edges for end in (edge.a, edge.b)}
+    paths = [held.path / file.path for file in held.previous.files if file.path.startswith(f"{EPISODES}/")]
+    found = [zip(*published.ids(path), strict=True) for path in paths if path.exists()]
+    return {(name, content) for pairs in found for name, content in pairs if name in ends}
 
 
 def _agree(episodes: pa.Table, kept: np.ndarray) -> AgreedSchema:

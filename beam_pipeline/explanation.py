@@ -84,6 +84,8 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
     elif outcome == "duplicate":
         channel = row["rule"].removeprefix("duplicate.")
         lines.append(f"it repeats {row['duplicate_of']}: {channel} similarity {row['value']:g}")
+        if channel != "exact":
+            lines.append(f"channel by channel: {row['detail']}")
     elif outcome == "quarantined":
         lines.append(f"it could not be processed at {stage}: {row['rule']}: {row['detail']}")
     elif outcome == "cut":

@@ -36,11 +36,12 @@ from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
 from transforms.measured import SHINGLES, StoredFile, StoreEvidence, table_of
-from transforms.output_files import LEDGER, OUT, TRANSITIONS, Part, PartReport, source_roots
+from transforms.output_files import LEDGER, OUT, TRANSITIONS, PartReport, source_roots
+from transforms.part_members import PlannedPart, plan_part
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
-from transforms.reports import EDGES, STORED, SUMMARISED, WriteReports, read_edges, read_reports
-from transforms.sinks import WriteKept
+from transforms.reports import EDGES, STORED, WriteReports, read_edges, read_reports
+from transforms.sinks import FILES, WriteKept
 from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
 from transforms.staging import StageEpisode
@@ -128,15 +129,13 @@ class MultimodalPipeline:
         edges = files | "Find duplicates" >> GPUDeduplicator(self._config.deduplication)
         _ = edges | "Report duplicates" >> WriteReports(str(staging), EDGES)
 
-    def write(self, parts: beam.PCollection[Part], held: Output, plan: Plan) -> None:
-        """Add the sink: parts of kept episodes in, files of their steps and videos out."""
-        sink = WriteKept(str(held.staging), str(held.path), self._config.sink, plan.agreed, read_images)
-        _ = parts | "Write kept episodes" >> sink | "Report files" >> WriteReports(str(held.staging))
-
-    def summarise(self, files: beam.PCollection[PartReport], held: Output) -> None:
-        """Add the statistics: all transitions files in, those that stayed where they were too, one file out."""
-        found = files | "Summarise columns" >> WriteStatistics(str(held.staging), str(held.path))
-        _ = found | "Report statistics" >> WriteReports(str(held.staging), SUMMARISED)
+    def write(self, parts: beam.PCollection[PlannedPart], held: Output, plan: Plan) -> None:
+        """Add the sink: parts of kept episodes in, files of their steps and videos and the statistics of all out."""
+        staging, published = str(held.staging), str(held.path)
+        sink = WriteKept(staging, published, self._config.sink, plan.agreed, read_images)
+        written = parts | "Write kept episodes" >> sink
+        found = written[TRANSITIONS] | "Summarise columns" >> WriteStatistics(staging, published)
+        _ = (written[FILES], found) | "Collect files" >> beam.Flatten() | "Report files" >> WriteReports(staging)
 
     def run(
         self,
@@ -205,6 +204,10 @@ class MultimodalPipeline:
             commit_sources(folder, staging, config, names, reports, work.version)
         return reports
 
+    def measured_otherwise(self, output: str | Path | None = None) -> list[str]:
+        """A message for each source whose stored evidence is not of this configuration, or of a URDF that changed."""
+        return measured_otherwise(self._target(output), self._config)
+
     def decide(
         self, output: str | Path | None = None, runner: str = DEFAULT_RUNNER, options: PipelineOptions | None = None
     ) -> RunResult:
@@ -248,14 +251,10 @@ class MultimodalPipeline:
         except (VerdictError, UnreadableEpisodes):
             shutil.rmtree(held.staging)
             raise
-        reports = {report.path: report for report in plan.files}
-        if plan.parts:
-            parts = list(plan.parts)
-            work.run(lambda p: self.write(p | beam.Create(parts).with_output_types(Part), held, plan), held.staging)
-            reports |= {report.path: report for report in read_reports(held.staging)}
-        transitions = [report for path, report in sorted(reports.items()) if path.startswith(f"{TRANSITIONS}/")]
-        work.run(lambda p: self.summarise(p | beam.Create(transitions).with_output_types(PartReport), held))
-        reports |= {report.path: report for report in read_reports(held.staging, SUMMARISED)}
+        parts = [plan_part(held.staging, part) for part in plan.parts]
+        parts += [PlannedPart("", 0, stays=file) for file in plan.files if file.path.startswith(f"{TRANSITIONS}/")]
+        work.run(lambda p: self.write(p | beam.Create(parts).with_output_types(PlannedPart), held, plan), held.staging)
+        reports = {report.path: report for report in (*plan.files, *read_reports(held.staging))}
         summary = work.summary(plan, list(reports.values()))
         told = report_files(held, list(reports.values()), summary, roots, config.media)
         manifest = publish(held, list(reports.values()), work.version, summary, sink_text(config.sink), told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from beam_pipeline.joint_limits import JointLimits
 from transforms.output_files import OutcomeCount, PartReport
 
 DECLARED_ABSENT = "declared_absent"
@@ -75,6 +76,7 @@ class RunSummary:
     sizes: tuple[TableSize, ...]
     stages: tuple[StageCount, ...] = ()
     config: str = ""
+    joints: tuple[JointLimits, ...] = ()
 
 
 def summarise(counts: Sequence[OutcomeCount], sources: Sequence[str]) -> list[SourceOutcomes]:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.decision import Plan
+from beam_pipeline.joint_limits import joint_limits
 from beam_pipeline.preflight import check_runner
 from beam_pipeline.progress import ProgressDisplay
 from beam_pipeline.runner import PipelineExecutor, RayOptions
@@ -74,6 +75,7 @@ class Work:
             sizes=tuple(table_sizes(files)),
             stages=tuple(stage_counts(self.counters)),
             config=self._config.file,
+            joints=joint_limits(self._config),
         )
 
 

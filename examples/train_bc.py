@@ -21,12 +21,13 @@ def train(folder: Path, steps: int, horizon: int, seed: int = 0) -> list[float]:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset, LeRobotDatasetMetadata
 
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # so small a network gains nothing from more
     torch.use_deterministic_algorithms(True)
     meta = LeRobotDatasetMetadata(folder.name, root=folder)
     dataset = LeRobotDataset(
         folder.name,
         root=folder,
-        delta_timestamps={"observation.state": [0.0], "action": [step / meta.fps for step in range(horizon)]},
+        delta_timestamps={"action": [step / meta.fps for step in range(horizon)]},
     )
     for camera in dataset.meta.video_keys:  # a policy of the state alone needs no frames, so none are decoded
         del dataset.meta.features[camera]
@@ -51,7 +52,7 @@ def train(folder: Path, steps: int, horizon: int, seed: int = 0) -> list[float]:
     )
     losses: list[float] = []
     for batch in itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps):
-        state = (batch["observation.state"][:, 0].float() - state_mean) / state_std
+        state = (batch["observation.state"].float() - state_mean) / state_std
         wanted = (batch["action"].float() - action_mean) / action_std
         real = ~batch["action_is_pad"][..., None]
         error = (policy(state).view_as(wanted) - wanted) ** 2 * real
@@ -72,6 +73,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--horizon", type=int, default=8, help="actions that are predicted from one state")
     arguments = parser.parse_args()
+    if not (arguments.export / "meta/info.json").is_file():
+        raise SystemExit(
+            f"{arguments.export} is no LeRobot data set (no meta/info.json); export --format lerobot-v3 first"
+        )
     losses = train(arguments.export, arguments.steps, arguments.horizon)
     first, last = sum(losses[:10]) / len(losses[:10]), sum(losses[-10:]) / len(losses[-10:])
     print(f"mean loss of the first 10 steps {first:.4f}, of the last 10 {last:.4f}")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from beam_pipeline.__main__ import main
 
 REAL_DATA = Path(__file__).parents[1] / "examples" / "real_data.yaml"
@@ -34,6 +32,8 @@ class Job:
 
 def read_ledger(output: Path) -> dict[str, dict[str, Any]]:
     """The whole ledger; fails where an id appears twice."""
+    import duckdb  # not in TensorFlow's environment
+
     files = str(output / "ledger/*/*.parquet")
     rows = duckdb.sql(f"select * from read_parquet('{files}', hive_partitioning=true, union_by_name=true)")
     names = rows.columns

@@ -82,6 +82,9 @@ def matrices(column: pa.Array) -> Iterator[NDArray[np.float64]]:
         ends, values = offsets[ends], values.flatten()
     flat = np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
     lengths = np.diff(ends)
+    if len(lengths) and (lengths == lengths[0]).all():
+        yield flat.reshape(len(lengths), int(lengths[0]))
+        return
     for length in np.unique(lengths).tolist():
         starts = ends[:-1][lengths == length]
         yield flat[starts[:, None] + np.arange(length)]
@@ -110,12 +113,15 @@ def summarise_column(column: pa.Array | pa.ChunkedArray) -> ColumnSummary:
 
 
 def _summaries(values: NDArray[np.float64]) -> tuple[DimensionSummary, ...]:
-    nan, infinite = np.isnan(values).sum(axis=0).tolist(), np.isinf(values).sum(axis=0).tolist()
     found = []
     for i, sums in enumerate(exact_sums(values)):
-        finite = values[np.isfinite(values[:, i]), i] + 0.0
+        column = values[:, i] + 0.0
+        known = np.isfinite(column)
+        finite = column if known.all() else column[known]
+        nan = int(np.isnan(column).sum()) if len(finite) < len(column) else 0
+        infinite = len(column) - len(finite) - nan
         least, greatest = float(finite.min(initial=inf)), float(finite.max(initial=-inf))
-        found.append(DimensionSummary(nan[i], infinite[i], least, greatest, sums, value_histogram.histogram(finite)))
+        found.append(DimensionSummary(nan, infinite, least, greatest, sums, value_histogram.histogram(finite)))
     return tuple(found)
 
 

@@ -143,7 +143,8 @@ class Topics:
 class Source:
     """One `sources:` entry. `path` is a file, a folder or a glob; `time_unit` is for sidecars' time column.
 
-    `topics` is for bags of ROS messages; without it, it is guessed.
+    `topics` is for bags of ROS messages; without it, it is guessed. `reader: tensorflow` reads RLDS by tf.data where
+    the extra [tensorflow] is installed; the recordings are the same.
     """
 
     name: str
@@ -157,8 +158,14 @@ class Source:
     time_column: str = "timestamp"
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     topics: Topics | None = None
+    reader: Literal["native", "tensorflow"] = "native"
 
     def __post_init__(self) -> None:
+        if self.reader == "tensorflow" and self.format != "rlds":
+            raise ValueError(
+                f"source {self.name!r}: `reader: tensorflow` reads RLDS alone and the format is {self.format!r}; "
+                "set `format: rlds`, or leave the reader out"
+            )
         if not self.name or any(c in self.name for c in "/\\=\0") or self.name.startswith("."):
             raise ValueError(f"source name {self.name!r}: use a non-empty name without '/', '\\' or '='")
         folder = f"source={quote(self.name, safe='')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,9 +47,13 @@ class Wanted:
 
 
 def decide_all(
-    measured: Measured, edges: Iterable[DuplicateEdge], params: SelectParams, verdicts: Mapping[str, Verdict]
+    measured: Measured,
+    edges: Iterable[DuplicateEdge],
+    params: SelectParams,
+    verdicts: Mapping[str, Verdict],
+    published: Set[tuple[str, str]] = frozenset(),
 ) -> Decided:
-    """One decision for each measured episode.
+    """One decision for each measured episode; `published` are (episode id, content id) of the last published run.
 
     A person's `keep` makes an episode pass and never give way; a `reject` makes it fail, so that another member of its
     cluster may represent. Raises GuardrailExceeded.
@@ -61,9 +65,11 @@ def decide_all(
     row_of = {name: row for row, name in enumerate(ids)}
     said = {row_of[name]: verdict for name, verdict in verdicts.items() if name in row_of}
     found = [bound_component(cluster, params.max_component) for cluster in clusters(edges)]
-    standings = _standings(measured, sorted({row_of[m] for c in found for m in c.members}), decisions, said, params)
+    members = sorted({row_of[member] for cluster in found for member in cluster.members})
+    standings = _standings(measured, members, decisions, said, params, published)
     for cluster in found:
-        for duplicate in choose(cluster, [standings[row_of[member]] for member in cluster.members]):
+        own = [standings[row_of[member]] for member in cluster.members]
+        for duplicate in choose(cluster, own, params.drop_relabelled):
             row = row_of[duplicate.episode_id]
             if row in decisions:  # rejected by the rules, kept by a person: what it repeats is still told
                 decisions[row] = replace(decisions[row], duplicate_of=duplicate.representative)
@@ -118,8 +124,9 @@ def _standings(
     decisions: Mapping[int, Decision],
     said: Mapping[int, Verdict],
     params: SelectParams,
+    published: Set[tuple[str, str]],
 ) -> dict[int, Standing]:
-    """Where each member of a cluster stands: by instruction, its lowest measured quality at six decimals, and id."""
+    """Where each member of a cluster stands: by what was published, instruction, lowest quality at six decimals, id."""
     findings = measured.findings
     scored = np.asarray(pc.equal(findings.column("check"), params.quality_check)) & np.asarray(
         pc.equal(findings.column("status"), "measured")
@@ -127,7 +134,8 @@ def _standings(
     at = np.flatnonzero(scored & np.asarray(findings.column("value").is_valid()))
     quality = np.full(measured.episodes.num_rows, np.nan)
     np.fmin.at(quality, measured.owner[at], np.asarray(findings.column("value").take(pa.array(at)), np.float64))
-    known = measured.episodes.select(["episode_id", "instruction"]).take(pa.array(rows, pa.int64())).to_pylist()
+    columns = ["episode_id", "content_id", "instruction"]
+    known = measured.episodes.select(columns).take(pa.array(rows, pa.int64())).to_pylist()
     return {
         row: Standing(
             unlabelled=not values["instruction"],
@@ -135,6 +143,7 @@ def _standings(
             negative_quality=0.0 if np.isnan(quality[row]) else -round(float(quality[row]), 6),
             episode_id=values["episode_id"],
             passing=said[row].verdict == "keep" if row in said else row not in decisions,
+            published=(values["episode_id"], values["content_id"]) in published,
         )
         for row, values in zip(rows, known, strict=True)
     }

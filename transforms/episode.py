@@ -137,7 +137,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Episode:
-    """One cut episode: `steps` holds T rows on one clock, raw columns beside canonical ones."""
+    """One cut episode: `steps` holds T rows on one clock, raw columns beside canonical ones.
+
+    `frame_hashes` are by camera T hashes of what the steps show (transforms/frame_hashes.py), once frames were decoded.
+    """
 
     episode_id: str
     source: str
@@ -158,6 +161,7 @@ class Episode:
     success: bool | None = None
     content_id: str = ""
     findings: tuple[Finding, ...] = ()
+    frame_hashes: Mapping[str, bytes] = field(default_factory=dict)
 
     def with_findings(self, *found: Finding) -> Episode:
         """The same episode with more evidence."""

@@ -12,6 +12,19 @@ Channel = Literal["exact", "trajectory"]
 
 
 @dataclass(frozen=True)
+class FrameSample:
+    """Some frames of one camera; copies of a path sample the same places of it.
+
+    `keys` are K little-endian uint64, ascending: the path's shingles where each frame is shown. `hashes` are K times 32
+    bytes (transforms/frame_hashes.py).
+    """
+
+    camera: str
+    keys: bytes
+    hashes: bytes
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """What deduplication sees of an episode. Shingles are sorted unique uint64, little-endian bytes."""
 
@@ -20,6 +33,7 @@ class Fingerprint:
     instruction: str
     instruction_shingles: bytes = b""
     trajectory_shingles: bytes = b""
+    frames: tuple[FrameSample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,13 +73,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class DuplicateEdge:
-    """Two episodes that were verified to be the same: `similarity` is exact Jaccard (1.0 for exact content)."""
+    """Two episodes that were verified to be the same: `similarity` is exact Jaccard (1.0 for exact content).
+
+    `frames` and `instruction` are what the other channels say, None where one abstained.
+    """
 
     a: str
     b: str
     channel: Channel
     similarity: float
     relabelled: bool = False
+    frames: float | None = None
+    instruction: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Sums of float64 values and of their squares without any rounding, so that the order of adding cannot change them.
 
 A finite float64 is m * 2^(e - 53) with an integer |m| < 2^53. Values that share an exponent are added as integers, in
-limbs of 18 bits so that sums of up to ROWS_AT_ONCE products stay below 2^53, and the exponents' sums meet in one
+limbs of 18 bits so that sums of up to VALUES_AT_ONCE products stay within 2^53, and the exponents' sums meet in one
 Python integer of unbounded size: a superaccumulator (Kulisch 2013).
 """
 
@@ -14,8 +14,10 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 8192
-"""A coefficient of a square is below 2^38 and 8192 of them below 2^51: exact in float64, in which bincount adds."""
+VALUES_AT_ONCE = 32_768
+"""A coefficient of a square is below 2^38 and 32,768 of them below 2^53: exact in float64, in which bincount adds.
+
+Some twenty arrays of this size are in memory together."""
 _LIMB = 18
 _UNIT = 1074
 """Sums count units of 2^-1074, the smallest float64; squares units of 2^-2148."""
@@ -46,8 +48,9 @@ class ExactSums:
 def exact_sums(values: NDArray[np.float64]) -> list[ExactSums]:
     """Sums of each column of (T, D) values, those that are not finite left out."""
     found = [ExactSums()] * values.shape[1]
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        found = [a + b for a, b in zip(found, _of_block(values[start : start + ROWS_AT_ONCE]), strict=True)]
+    rows = max(1, VALUES_AT_ONCE // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):
+        found = [a + b for a, b in zip(found, _of_block(values[start : start + rows]), strict=True)]
     return found
 
 
@@ -62,24 +65,27 @@ def _of_block(values: NDArray[np.float64]) -> list[ExactSums]:
     sign = np.sign(mantissa).ravel()
     c, b, a = (((whole >> shift) & (2**_LIMB - 1)).astype(np.float64) for shift in (0, _LIMB, 2 * _LIMB))
 
-    def add_up(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-        return np.bincount(place, weights, columns * span).astype(np.int64).reshape(columns, span)
+    def add_up(weights: NDArray[np.float64]) -> list[list[int]]:
+        found: list[list[int]] = np.bincount(place, weights, columns * span).astype(np.int64).reshape(-1, span).tolist()
+        return found
 
     singles = [add_up(sign * limb) for limb in (c, b, a)]
     products = [add_up(p) for p in (c * c, 2 * b * c, 2 * a * c + b * b, 2 * a * b, a * a)]
-    used = np.flatnonzero(np.bincount(place, minlength=columns * span).reshape(columns, span).any(axis=0))
+    used = np.flatnonzero(np.bincount((exponent - low).ravel(), minlength=span)).tolist()
     counts = finite.sum(axis=0).tolist()
     return [
         ExactSums(
             counts[column],
-            sum(_in_units(singles, column, at, at + low - 53 + _UNIT) for at in used.tolist()),
-            sum(_in_units(products, column, at, 2 * (at + low - 53 + _UNIT)) for at in used.tolist()),
+            sum(_in_units([limb[column][at] for limb in singles], at + low - 53 + _UNIT) for at in used),
+            sum(_in_units([limb[column][at] for limb in products], 2 * (at + low - 53 + _UNIT)) for at in used),
         )
         for column in range(columns)
     ]
 
 
-def _in_units(limbs: list[NDArray[np.int64]], column: int, at: int, shift: int) -> int:
+def _in_units(limbs: list[int], shift: int) -> int:
     """One exponent's sum; below the normal range, where `shift` is negative, the low bits are zeros."""
-    value = sum(int(limb[column, at]) << (_LIMB * k) for k, limb in enumerate(limbs))
+    value = 0
+    for limb in reversed(limbs):
+        value = (value << _LIMB) + limb
     return value << shift if shift >= 0 else value >> -shift

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -32,6 +32,8 @@ class FrameParams:
     (crf 20 to 30, key frames every 2 to 250, with and without noise) two thirds and more of the frames change by less
     than `frozen_motion`; of an arm's moving steps, in a simulation without sensor noise, 0.3 % do. A key frame
     renews a picture that stands still, by less than `recoded_motion`, and then does not end a run.
+
+    A frame whose brightness varies by less than `hash_std` shows nothing to compare with another episode's frame.
     """
 
     black_luma: float = 12.0
@@ -42,6 +44,7 @@ class FrameParams:
     recoded_motion: float = 1.0
     min_frozen: int = 3
     min_frozen_s: float = 0.5
+    hash_std: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,21 @@ class CameraTrack:
     place: NDArray[np.int64]
     stats: FrameStats
     depth: bool
+
+    def hashes(self, least_std: float) -> bytes:
+        """T hashes of 32 bytes, zeros where a step has no frame, or one of less contrast; empty for depth."""
+        if self.depth:
+            return b""
+        told = (self.place >= 0) & (self.stats.std_luma >= least_std)[self.place]
+        return np.where(told[:, None], self.stats.hash[self.place], np.uint8(0)).tobytes()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an episode's cameras show: findings, and by camera the hash of each step's frame (`CameraTrack.hashes`)."""
+
+    findings: Sequence[Finding]
+    hashes: Mapping[str, bytes]
 
 
 def camera_track(episode: Episode, camera: str, read_images: ReadImages) -> CameraTrack | str:
@@ -188,11 +206,10 @@ def frozen_findings(
     return [*found, measured(NAME, "frames.frozen_s", seconds, "s", span, times, track.name)]
 
 
-def frame_findings(
-    episode: Episode, motion: Motion | str, read_images: ReadImages, params: FrameParams
-) -> list[Finding]:
-    """Every frame check of every camera; the camera's name is the detail."""
+def look(episode: Episode, motion: Motion | str, read_images: ReadImages, params: FrameParams) -> Seen:
+    """Every frame check of every camera, whose name is the detail, and the frames' hashes: each is decoded once."""
     found: list[Finding] = []
+    hashes: dict[str, bytes] = {}
     times = times_ns(episode.steps)
     for camera in sorted(episode.videos):
         track = camera_track(episode, camera, read_images)
@@ -209,6 +226,7 @@ def frame_findings(
             found += [not_run(NAME, check, reason) for check in CHECKS]
             continue
         found.append(measured(NAME, "frames.placeholder", 0.0, "1", detail=camera))
+        hashes[camera] = track.hashes(params.hash_std)
         if track.depth:
             reason = f"{camera}: depth has no luma"
             found += [not_run(NAME, check, reason) for check in CHECKS[:3]]
@@ -218,4 +236,4 @@ def frame_findings(
             found += light
         found.append(repeated_finding(track, nothing))
         found += frozen_findings(track, nothing, motion, times, params)
-    return found
+    return Seen(found, {camera: held for camera, held in hashes.items() if any(held)})

@@ -20,7 +20,7 @@ from transforms.episode import ImageRef, Problem, Recording, RecordingRef
 from transforms.formats import FORMATS, found_in
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.source_paths import id_prefix, split_pattern
-from transforms.sources import isaac_hdf5, lerobot, mcap, rlds, rosbag1, rosbag2
+from transforms.sources import isaac_hdf5, lerobot, mcap, rlds, rlds_tensorflow, rosbag1, rosbag2
 from transforms.sources.mcap_records import MAGIC as MCAP_MAGIC
 from transforms.sources.rosbag1_records import MAGIC as ROSBAG_MAGIC
 from transforms.stage import EpisodeStage, Unreadable, contained
@@ -91,6 +91,10 @@ def _disambiguate(ref: RecordingRef, source: Source) -> RecordingRef:
     return replace(ref, recording_id=f"{ref.recording_id}~{suffix}")
 
 
+def _reader(name: str, source: Source) -> ModuleType:
+    return rlds_tensorflow if source.reader == "tensorflow" else FORMATS[name]
+
+
 def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """Encoded images (JPEG or PNG) of a camera that lives inside a container file, in the order of `indices`."""
     with Path(ref.uri).open("rb") as file:
@@ -153,7 +157,7 @@ class ReadRecording(EpisodeStage):
         source = self._sources[element.source]
         embodiment = self._embodiments.get(source.embodiment, Embodiment())
         try:
-            recording: Recording = FORMATS[element.format].read(element, source, embodiment)
+            recording: Recording = _reader(element.format, source).read(element, source, embodiment)
         except OSError as error:
             raise Unreadable("unreadable", f"{element.uri}: {error}; check that it exists and is readable") from error
         return [canonicalise(recording, embodiment)]

@@ -16,6 +16,7 @@ from transforms.episode import VideoRef
 from transforms.media_child import MediaChild, MediaParams
 from transforms.media_worker import Reply, Request, message
 from transforms.unreadable import Unreadable
+from transforms.video_header import VideoHeader
 
 __all__ = [
     "FrameChunk",
@@ -43,22 +44,11 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class VideoHeader:
-    """What a video's header says: 0 where it says nothing. `rate_hz` is the mean over the file."""
-
-    codec: str
-    width: int
-    height: int
-    n_declared: int
-    duration_ns: int
-    rate_hz: float
-
-
-@dataclass(frozen=True)
 class FrameStats:
     """Measurements of N frames, each (N,): luma on 0..255, shares of pixels >= 250 and <= 5, change of a 64x64 grey.
 
     `motion` and `identical` compare with the frame before (0 and False for the first). `pts_ns` of images is the index.
+    `hash` (N, 32) is perceptual (transforms/frame_hashes.py).
     """
 
     pts_ns: NDArray[np.int64]
@@ -68,6 +58,7 @@ class FrameStats:
     clipped_low: NDArray[np.float64]
     motion: NDArray[np.float64]
     identical: NDArray[np.bool_]
+    hash: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

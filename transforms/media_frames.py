@@ -11,6 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.video_header import VideoHeader
+
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libopenjpeg": "jpeg2000"}
 DEMUXERS = "mov,matroska,webm"
 
@@ -142,18 +144,6 @@ def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIn
             n_declared=stream.frames,
             pts_ns=pts,
         )
-
-
-@dataclass(frozen=True)
-class VideoHeader:
-    """What a file's header says of its first video stream; 0 where it says nothing."""
-
-    codec: str
-    width: int
-    height: int
-    n_declared: int
-    duration_ns: int
-    rate_hz: float
 
 
 def video_header(uri: str, how: Decoding) -> VideoHeader:

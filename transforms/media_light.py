@@ -8,6 +8,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.frame_hashes import HASH_BYTES, frame_hash
+
 Bytes = NDArray[np.uint8]
 GRID = 64
 MAX_PIXELS_MEASURED = 1 << 17
@@ -33,6 +35,7 @@ class Measures:
     pts_ns: list[int] = field(default_factory=list)
     rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
     identical: list[bool] = field(default_factory=list)
+    hashes: list[Bytes] = field(default_factory=list)
     _grid: NDArray[np.float64] | None = None
     _frame: av.VideoFrame | None = None
 
@@ -47,13 +50,17 @@ class Measures:
         self.pts_ns.append(pts_ns)
         self.rows.append((light.mean, light.std, light.clipped_high, light.clipped_low, motion))
         self.identical.append(same)
+        self.hashes.append(frame_hash(light.grid))
 
     def stats(self) -> dict[str, NDArray[np.generic]]:
-        """Columns by name, each (N,)."""
+        """Columns by name, each (N,); `hash` (N, 32)."""
         table = np.asarray(self.rows, np.float64).reshape(-1, 5)
         names = ("mean_luma", "std_luma", "clipped_high", "clipped_low", "motion")
         columns: dict[str, NDArray[np.generic]] = {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names)}
-        return {"pts_ns": np.asarray(self.pts_ns, np.int64), **columns, "identical": np.asarray(self.identical, bool)}
+        columns["pts_ns"] = np.asarray(self.pts_ns, np.int64)
+        columns["identical"] = np.asarray(self.identical, bool)
+        columns["hash"] = np.asarray(self.hashes, np.uint8).reshape(-1, HASH_BYTES)
+        return columns
 
 
 def luma_plane(frame: av.VideoFrame) -> tuple[Bytes, bool]:

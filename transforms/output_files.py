@@ -73,12 +73,6 @@ class OutcomeCount:
     count: int
 
 
-class PartCoder(ArrowCoder):
-    """Coder of parts."""
-
-    kind = Part
-
-
 class VideoFileCoder(ArrowCoder):
     """Coder of videos to copy."""
 
@@ -97,7 +91,7 @@ class OutcomeCountCoder(ArrowCoder):
     kind = OutcomeCount
 
 
-for _coder in (PartCoder, VideoFileCoder, PartReportCoder, OutcomeCountCoder):
+for _coder in (VideoFileCoder, PartReportCoder, OutcomeCountCoder):
     beam.coders.registry.register_coder(_coder.kind, _coder)
 
 

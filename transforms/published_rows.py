@@ -50,7 +50,8 @@ def published_rows(path: Path, ids: Sequence[str], schema: pa.Schema) -> Iterato
     """The rows of some episodes (ids sorted) of a part, in its order, under a schema that can carry them."""
     wanted = pa.array(ids, pa.string())
     for table in _row_groups(path, ids[0], ids[-1]):
-        rows = table.filter(pc.is_in(table.column(EPISODE_ID), wanted))
+        chosen = pc.is_in(table.column(EPISODE_ID), wanted)
+        rows = table if pc.all(chosen).as_py() else table.filter(chosen)
         if rows.num_rows:
             columns = [_column(rows, field) for field in schema]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -7,13 +7,13 @@ episodes of one task and of like length.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from transforms.arrays import Floats, column_matrix, times_ns
 from transforms.episode import Episode, Finding
-from transforms.frames import FrameParams, ReadImages, frame_findings
+from transforms.frames import FrameParams, ReadImages, Seen, look
 from transforms.measure import Flags, Times, in_transitions, longest_run, measured, not_run, transition_starts
 from transforms.media import MediaParams, limit_shared_decoder
 from transforms.motion import Motion, MotionParams, measure_motion
@@ -176,22 +176,24 @@ def tracking_finding(episode: Episode, params: DataQualityParams) -> Finding:
     return measured(NAME, check, residual, "range", detail=f"at a lag of {lag} steps")
 
 
-def score(episode: Episode, read_images: ReadImages, params: DataQualityParams) -> list[Finding]:
-    """Every quality finding of one episode."""
+def score(episode: Episode, read_images: ReadImages, params: DataQualityParams) -> Seen:
+    """Every quality finding of one episode, and its frames' hashes."""
     times = times_ns(episode.steps)
     motion = measure_motion(episode, params.motion)
-    return [
+    seen = look(episode, motion, read_images, params.frames)
+    found = [
         nan_finding(episode, times),
-        *frame_findings(episode, motion, read_images, params.frames),
+        *seen.findings,
         *smoothness_findings(motion, times),
         *idle_findings(motion, times),
         gripper_finding(episode, params),
         tracking_finding(episode, params),
     ]
+    return replace(seen, findings=found)
 
 
 class DataQualityScorer(EpisodeStage):
-    """Appends the quality findings of an episode; `read_images` gives the encoded images of a container's camera."""
+    """Appends an episode's quality findings and its frames' hashes; `read_images` gives images of a container."""
 
     name = NAME
 
@@ -205,4 +207,5 @@ class DataQualityScorer(EpisodeStage):
         limit_shared_decoder(self._media)
 
     def process_element(self, element: Episode) -> Iterable[Episode]:
-        return [element.with_findings(*score(element, self._read_images, self._params))]
+        seen = score(element, self._read_images, self._params)
+        return [replace(element.with_findings(*seen.findings), frame_hashes=seen.hashes)]

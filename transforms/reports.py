@@ -19,8 +19,6 @@ STORED = "reports/evidence.json"
 """JSON lines, one PartReport each, of stored evidence."""
 EDGES = "reports/edges.json"
 """JSON lines, one DuplicateEdge each."""
-SUMMARISED = "reports/statistics.json"
-"""JSON lines, the one PartReport of the statistics."""
 
 T = TypeVar("T")
 

@@ -65,13 +65,15 @@ class SelectParams:
     """Rules by check, over the defaults: another rule replaces a default's, None removes it.
 
     `reject_instruction_status` lists statuses that reject (none by default). `quality_check` names the finding
-    that orders duplicates, higher first. The run fails where a cluster has more than `max_component` members, or
-    where duplicates are more than `max_removed_fraction` of any source.
+    that orders duplicates, higher first. Equal motion under another text is told and stays, unless `drop_relabelled`.
+    The run fails where a cluster has more than `max_component` members, or where duplicates are more than
+    `max_removed_fraction` of any source.
     """
 
     rules: Mapping[str, Rule | None] = field(default_factory=dict)
     reject_instruction_status: tuple[str, ...] = ()
     quality_check: str = "quality.ldlj"
+    drop_relabelled: bool = False
     max_component: int = 10_000
     max_removed_fraction: float = 1.0
 
@@ -142,6 +144,12 @@ def decide(evidence: Evidence, params: SelectParams) -> Decision:
 
 def drop(decision: Decision, duplicate: Duplicate) -> Decision:
     """The decision of a member that gives way."""
+    said = f"{duplicate.channel} similarity {duplicate.similarity:.4f}"
+    if duplicate.channel != "exact":
+        others = {"frames": duplicate.frames, "instruction": duplicate.instruction}
+        said += "".join(f", {name} {'abstain' if v is None else format(v, '.4f')}" for name, v in others.items())
+    if duplicate.relabelled:
+        said += ", relabelled,"
     return replace(
         decision,
         outcome="duplicate",
@@ -149,7 +157,7 @@ def drop(decision: Decision, duplicate: Duplicate) -> Decision:
         rule=f"duplicate.{duplicate.channel}",
         value=round(duplicate.similarity, 9),
         unit="jaccard",
-        detail=f"{duplicate.channel} similarity {duplicate.similarity:.4f} to {duplicate.representative}",
+        detail=f"{said} to {duplicate.representative}",
         duplicate_of=duplicate.representative,
     )
 

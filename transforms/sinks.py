@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 
 import apache_beam as beam
@@ -15,21 +14,21 @@ from transforms.output_files import (
     OUT,
     TRANSITIONS,
     VIDEOS,
-    Part,
     PartReport,
     VideoFile,
     part_path,
     video_name,
 )
 from transforms.output_schema import AgreedSchema, arrow_schema
+from transforms.part_members import PlannedPart, planned_runs
 from transforms.part_writer import SinkParams, file_hash, open_part, put_in_place, temporary_file
 from transforms.published_rows import published_rows
 from transforms.staging import load_episode, staged_path
 from transforms.transition_rows import ReadImages, incomplete_batches, transition_batches
 
-__all__ = ["SinkParams", "WriteKept", "WriteVideos"]
+__all__ = ["FILES", "TRANSITIONS", "SinkParams", "WriteKept", "WriteVideos"]
 
-_FILES, _SHOWN = "files", "videos"
+FILES, _SHOWN = "files", "videos"
 
 
 class _WritePart(beam.DoFn):
@@ -42,7 +41,10 @@ class _WritePart(beam.DoFn):
         self._agreed = agreed
         self._read_images = read_images
 
-    def process(self, element: Part) -> Iterator[PartReport | beam.pvalue.TaggedOutput]:
+    def process(self, element: PlannedPart) -> Iterator[PartReport | beam.pvalue.TaggedOutput]:
+        if element.stays is not None:
+            yield beam.pvalue.TaggedOutput(TRANSITIONS, element.stays)
+            return
         staging, params, source = Path(self._staging), self._params, element.source
         steps = arrow_schema(self._agreed)
         paths = [part_path(table, source, element.index, params.extension) for table in (TRANSITIONS, INCOMPLETE)]
@@ -51,8 +53,7 @@ class _WritePart(beam.DoFn):
             open_part(staging, paths[0], steps, params, source) as (step_writer, step_reports),
             open_part(staging, paths[1], steps, params, source) as (rest_writer, rest_reports),
         ):
-            for part, members in groupby(element.members, lambda member: member.part):
-                ids = [member.episode_id for member in members]
+            for part, ids in planned_runs(staging, element):
                 if part:
                     for table, writer in ((TRANSITIONS, step_writer), (INCOMPLETE, rest_writer)):
                         for batch in published_rows(Path(self._published) / table / part, ids, steps):
@@ -70,6 +71,8 @@ class _WritePart(beam.DoFn):
                         if isinstance(ref, VideoRef)
                     }
         yield from step_reports + rest_reports
+        for report in step_reports:
+            yield beam.pvalue.TaggedOutput(TRANSITIONS, report)
         for video in sorted(shown, key=lambda v: (v.name, v.uri)):
             yield beam.pvalue.TaggedOutput(_SHOWN, video)
 
@@ -118,9 +121,10 @@ class _CopyOnce:
 
 
 class WriteKept(beam.PTransform):
-    """Parts -> reports of every file of transitions, of incomplete steps, and of the videos that staged episodes show.
+    """Parts -> FILES: reports of every file that is written; TRANSITIONS: reports of every part's, also if it stays.
 
-    `published` is the folder whose parts hold the steps of members that are not staged.
+    Written are transitions, incomplete steps, and the videos that staged episodes show. `published` is the folder whose
+    parts hold the steps of members that are not staged.
     """
 
     def __init__(
@@ -130,9 +134,9 @@ class WriteKept(beam.PTransform):
         self._staging = staging
         self._write = _WritePart(staging, published, params, agreed, read_images)
 
-    def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[PartReport]:
-        written = parts | "StreamEpisodes" >> beam.ParDo(self._write).with_outputs(_SHOWN, main=_FILES)
-        reports, videos = written[_FILES], written[_SHOWN]
-        reports.element_type, videos.element_type = PartReport, VideoFile
+    def expand(self, parts: beam.PCollection[PlannedPart]) -> dict[str, beam.PCollection[PartReport]]:
+        written = parts | "StreamEpisodes" >> beam.ParDo(self._write).with_outputs(_SHOWN, TRANSITIONS, main=FILES)
+        reports, videos, transitions = written[FILES], written[_SHOWN], written[TRANSITIONS]
+        reports.element_type, videos.element_type, transitions.element_type = PartReport, VideoFile, PartReport
         copied = videos | "CopyVideos" >> WriteVideos(self._staging)
-        return (reports, copied) | "CollectReports" >> beam.Flatten()
+        return {FILES: (reports, copied) | "CollectReports" >> beam.Flatten(), TRANSITIONS: transitions}

@@ -81,7 +81,7 @@ def describe(episode: Episode, place: str, params: FingerprintParams) -> Evidenc
         columns=columns_of(episode, rows),
         cameras=tuple(sorted(episode.videos)),
         findings=episode.findings,
-        head=replace(episode, steps=_NO_STEPS, findings=()),
+        head=replace(episode, steps=_NO_STEPS, findings=(), frame_hashes={}),
     )
 
 
@@ -144,7 +144,7 @@ class StageEpisode(EpisodeStage):
         place = staged_path(identified.episode_id)
         evidence = describe(identified, place, self._params)
         if self._keep_steps:
-            save_episode(Path(self._staging), identified)
+            save_episode(Path(self._staging), replace(identified, frame_hashes={}))
         else:
             mark = Path(self._staging) / place
             mark.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from transforms import value_histogram
-from transforms.coders import from_ipc, to_ipc
 from transforms.column_summary import (
     ColumnSummary,
     DimensionSummary,
@@ -32,6 +32,10 @@ from transforms.output_schema import EPISODE_ID
 from transforms.part_writer import file_hash, put_in_place, temporary_file
 
 _ROWS_AT_ONCE = 4096
+_NUMBERS_AT_ONCE = 1 << 20
+_COLUMNS_AT_ONCE = 2
+_LEAST_BYTES = 4
+"""Of a number in a list, a number of its own being counted as a row: near enough to bound memory."""
 QUANTILES: Mapping[str, float] = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
@@ -53,13 +57,13 @@ def _of_dimension(found: DimensionSummary) -> dict[str, float]:
 
 
 class CombineColumn(beam.CombineFn):
-    """Arrow batches of one column (as IPC bytes) -> the summary of all."""
+    """Summaries of one column -> the summary of all."""
 
     def create_accumulator(self) -> ColumnSummary:
         return ColumnSummary()
 
-    def add_input(self, accumulator: ColumnSummary, element: bytes) -> ColumnSummary:
-        return accumulator + summarise_column(from_ipc(element).column(0))
+    def add_input(self, accumulator: ColumnSummary, element: ColumnSummary) -> ColumnSummary:
+        return accumulator + element
 
     def merge_accumulators(self, accumulators: Iterable[ColumnSummary]) -> ColumnSummary:
         return reduce(ColumnSummary.__add__, accumulators, ColumnSummary())
@@ -76,14 +80,14 @@ def group_key(source: str, embodiment: str, column: str) -> str:
     return json.dumps([source, embodiment, column])
 
 
-class _ReadColumns(beam.DoFn):
-    """A finished transitions file -> (group, batch of one column), a batch for each embodiment of the file."""
+class _SummariseFile(beam.DoFn):
+    """A finished transitions file -> (group, summary of one column), one for each embodiment of the file."""
 
     def __init__(self, staging: str, published: str) -> None:
         self._out = Path(staging) / OUT
         self._published = Path(published)
 
-    def process(self, report: PartReport) -> Iterator[tuple[str, bytes]]:
+    def process(self, report: PartReport) -> Iterator[tuple[str, ColumnSummary]]:
         path = self._out / report.path
         if not path.exists():
             path = self._published / report.path
@@ -92,15 +96,29 @@ class _ReadColumns(beam.DoFn):
         owner = episodes.to_table(columns=[EPISODE_ID, "embodiment"])
         steps = ds.dataset(path, format=file_format)
         names = [name for name in steps.schema.names if is_numeric(steps.schema.field(name).type)]
-        for embodiment in sorted(set(owner["embodiment"].to_pylist())):
-            ids = owner.filter(pc.equal(owner["embodiment"], embodiment))[EPISODE_ID]
-            own = pc.field(EPISODE_ID).isin(ids)
-            for name in names:
-                for column in _pieces(steps, name, own):
-                    yield group_key(report.source, embodiment, name), to_ipc(pa.record_batch([column], ["values"]))
+        embodiments = sorted(set(owner["embodiment"].to_pylist()))
+        for embodiment in embodiments:
+            own = None
+            if len(embodiments) > 1:
+                own = pc.field(EPISODE_ID).isin(owner.filter(pc.equal(owner["embodiment"], embodiment))[EPISODE_ID])
+            with ThreadPoolExecutor(_COLUMNS_AT_ONCE) as pool:
+                found = pool.map(lambda name, rows=own: summarise_pieces(_pieces(steps, name, rows)), names)
+                for name, summary in zip(names, found, strict=True):
+                    yield group_key(report.source, embodiment, name), summary
 
 
-def _pieces(steps: ds.Dataset, name: str, rows: pc.Expression) -> Iterator[pa.Array]:
+def summarise_pieces(pieces: Iterable[pa.Array]) -> ColumnSummary:
+    """The summary of a column that comes piece by piece, small pieces taken together: merging summaries costs most."""
+    found, held, numbers = ColumnSummary(), list[pa.Array](), 0
+    for piece in pieces:
+        held.append(piece)
+        numbers += len(piece) + piece.nbytes // _LEAST_BYTES
+        if numbers >= _NUMBERS_AT_ONCE:
+            found, held, numbers = found + summarise_column(pa.concat_arrays(held)), [], 0
+    return found + summarise_column(pa.concat_arrays(held)) if held else found
+
+
+def _pieces(steps: ds.Dataset, name: str, rows: pc.Expression | None) -> Iterator[pa.Array]:
     """A column piece by piece; of a wide one, of which nothing is kept, the first wide row alone."""
     scanner = steps.scanner(columns=[name], filter=rows, batch_size=_ROWS_AT_ONCE, batch_readahead=1)
     for batch in scanner.to_batches():
@@ -160,8 +178,10 @@ class WriteStatistics(beam.PTransform):
     def expand(self, files: beam.PCollection[PartReport]) -> beam.PCollection[PartReport]:
         groups = (
             files
-            | "ReadColumns"
-            >> beam.ParDo(_ReadColumns(self._staging, self._published)).with_output_types(beam.typehints.KV[str, bytes])
+            | "SummariseFiles"
+            >> beam.ParDo(_SummariseFile(self._staging, self._published)).with_output_types(
+                beam.typehints.KV[str, ColumnSummary]
+            )
             | "CombineColumns"
             >> beam.CombinePerKey(CombineColumn()).with_output_types(beam.typehints.KV[str, ColumnSummary])
         )

@@ -79,11 +79,9 @@ def _collected(dropped: int, keys: Keys, counts: NDArray[np.int64]) -> ValueHist
 def _within_limit(found: ValueHistogram) -> ValueHistogram:
     if len(found.keys) <= BINS:
         return found
-    # keys ascend, so a bin begins wherever a neighbour differs above the dropped bits
-    differs = found.keys[1:] ^ found.keys[:-1]
-    more = 1
-    while np.count_nonzero(differs >> more) >= BINS:
-        more += 1
+    # keys ascend, so a bin begins wherever a neighbour differs above the dropped bits: fewer than BINS may
+    differs = (found.keys[1:] ^ found.keys[:-1]).view(np.uint64)
+    more = int(np.partition(differs, len(differs) - BINS)[len(differs) - BINS]).bit_length()
     return _collected(found.dropped + more, found.keys >> more, found.counts)
 
 

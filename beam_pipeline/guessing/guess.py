@@ -8,6 +8,7 @@ from pathlib import Path
 
 from beam_pipeline.guessing.embodiments import Guess, guess_embodiment
 from beam_pipeline.guessing.places import Place, places_of
+from beam_pipeline.guessing.rates import Rate, RateGuess, bag_rate, guess_rate
 from beam_pipeline.guessing.sidecar_times import guess_times
 from beam_pipeline.guessing.yaml_text import block, flow
 from beam_pipeline.inspection.inspect import NAME, Found, find, inspect_dataset
@@ -15,6 +16,8 @@ from beam_pipeline.inspection.report import DatasetReport, Stream
 from transforms.conventions import Source, Topics
 from transforms.formats import FORMATS
 from transforms.source_paths import expand
+from transforms.sources.ros_recording import videos_beside
+from transforms.sources.ros_streams import BagStart
 
 
 class NothingToCurate(Exception):
@@ -29,14 +32,16 @@ class GuessedSource:
     report: DatasetReport
     robot: Guess
     why: tuple[str, ...]
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True)
 class GuessedConfig:
-    """Sources, and files that no reader knows, which are left out."""
+    """Sources, files that no reader knows, which are left out, and one rate for all where the sources are bags."""
 
     sources: tuple[GuessedSource, ...]
     left_out: tuple[Path, ...]
+    rate: RateGuess | None = None
 
 
 def guess_config(paths: Sequence[str]) -> GuessedConfig:
@@ -49,26 +54,29 @@ def guess_config(paths: Sequence[str]) -> GuessedConfig:
     robots: dict[str, Guess] = {}
     for place in places_of(found):
         report = inspect_dataset(Source(NAME, place.path, format=place.format), place.format, place.paths)  # type: ignore[arg-type]
-        topics = _topics(place)
+        topics, rate = _of_bag(place)
         columns = report.streams if topics is None else tuple(Stream(name, "", ()) for name in topics.columns)
         robot = guess_embodiment(replace(report, streams=columns), place.name)
         while robots.setdefault(robot.name, robot).embodiment != robot.embodiment:
             robot = replace(robot, name=f"{robot.name}_of_{place.name}")
-        guessed.append(_source(place, report, robot, topics))
-    return GuessedConfig(tuple(guessed), tuple(path for one in found for path in one.unknown))
+        guessed.append(_source(place, report, robot, topics, rate))
+    left_out = tuple(path for one in found for path in one.unknown)
+    return GuessedConfig(tuple(guessed), left_out, guess_rate({one.source.name: one.rate for one in guessed}))
 
 
-def _topics(place: Place) -> Topics | None:
-    """Which topics become what, by the start of the first bag; None of other formats and where it tells nothing."""
-    guess: Callable[[Path], Topics] | None = getattr(FORMATS[place.format], "guess", None)
+def _of_bag(place: Place) -> tuple[Topics | None, Rate | None]:
+    """Topics and rate by the start of the first bag; None of other formats and where it tells nothing."""
+    guess: Callable[[Path], BagStart] | None = getattr(FORMATS[place.format], "guess", None)
     first = next((path for path in place.paths if path.is_file()), None)
     if guess is None or first is None:
-        return None
-    topics = guess(first)
-    return None if topics == Topics() else topics
+        return None, None
+    start = guess(first)
+    return (None if start.topics == Topics() else start.topics), bag_rate(first, start, videos_beside(first))
 
 
-def _source(place: Place, report: DatasetReport, robot: Guess, topics: Topics | None) -> GuessedSource:
+def _source(
+    place: Place, report: DatasetReport, robot: Guess, topics: Topics | None, rate: Rate | None
+) -> GuessedSource:
     times = guess_times(report) if place.format == "video" else None
     column, unit, why = times or ("timestamp", "s", ())
     if topics is not None:
@@ -83,7 +91,7 @@ def _source(place: Place, report: DatasetReport, robot: Guess, topics: Topics | 
         time_unit=unit,
         topics=topics,
     )
-    return GuessedSource(source, report, robot, why)
+    return GuessedSource(source, report, robot, why, rate)
 
 
 def _found(path: str) -> Found:
@@ -113,6 +121,8 @@ def summary(guessed: GuessedConfig) -> Iterator[str]:
         errors = sorted({notice.code for notice in report.notices if notice.severity == "error"})
         if errors:
             yield f"  inspect     {', '.join(errors)}"
+    if guessed.rate is not None:
+        yield f"  {'guessed     ' if guessed.rate.rate_hz else 'undeclared  '}{guessed.rate.why}"
     if guessed.left_out:
         more = f" and {len(guessed.left_out) - 1} more" if len(guessed.left_out) > 1 else ""
         yield f"left out, as no reader knows them: {guessed.left_out[0]}{more}"
@@ -144,6 +154,11 @@ def _lines(guessed: GuessedConfig) -> Iterator[str]:
         lines = list(block(robot.embodiment, 4))
         yield f"  {flow(robot.name)}:" + ("" if lines else " {}")
         yield from lines
+    if guessed.rate is not None:
+        yield ""
+        yield f"# {'Guessed' if guessed.rate.rate_hz else 'Undeclared'}: {_one_line(guessed.rate.why)}."
+        if guessed.rate.rate_hz is not None:
+            yield f"temporal_alignment: {{rate_hz: {guessed.rate.rate_hz:g}}}"
 
 
 def _one_line(text: str) -> str:

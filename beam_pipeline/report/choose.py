@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beam_pipeline.report.distributions import badness, low_is_worse
+from beam_pipeline.report.relabelled import Relabelled
 from beam_pipeline.report.tables import UNJUDGED, Ledger, Measured
 
 REJECTED, PAIRS, WORST_KEPT, TYPICAL = 16, 8, 14, 6
@@ -49,12 +50,16 @@ class Worst:
 
 @dataclass(frozen=True)
 class Pair:
-    """A duplicate and the episode that it gave way to; `representative` is None where the ledger lacks that."""
+    """A duplicate and the episode that it gave way to; `representative` is None where the ledger lacks that.
+
+    `told` is what each channel said, in words.
+    """
 
     member: Choice
     representative: Choice | None
     similarity: float
     rule: str
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,25 +68,29 @@ class Chosen:
 
     rejected: Sequence[Choice] = ()
     pairs: Sequence[Pair] = ()
+    relabelled: Sequence[Pair] = ()
     worst_kept: Sequence[Choice] = ()
     typical: Sequence[Choice] = ()
     by_score: Sequence[Worst] = ()
 
     def episodes(self) -> list[Choice]:
         """Each episode once, in the order of the page."""
-        pairs = [c for pair in self.pairs for c in (pair.member, pair.representative) if c is not None]
+        pairs = [
+            c for pair in (*self.pairs, *self.relabelled) for c in (pair.member, pair.representative) if c is not None
+        ]
         found: dict[str, Choice] = {}
         for choice in (*self.rejected, *pairs, *self.worst_kept, *self.typical):
             found.setdefault(choice.episode_id, choice)
         return list(found.values())
 
 
-def choose(ledger: Ledger, measured: Mapping[str, Measured]) -> Chosen:
+def choose(ledger: Ledger, measured: Mapping[str, Measured], relabelled: Sequence[Relabelled] = ()) -> Chosen:
     """The episodes to show, the same for the same tables; `measured` holds the worst value of each episode."""
     worst_kept, by_score = _worst_kept(ledger, {**measured, LONGEST: _lengths(ledger)})
     return Chosen(
         rejected=_rejected(ledger),
         pairs=_pairs(ledger),
+        relabelled=_relabelled(ledger, relabelled),
         worst_kept=worst_kept,
         typical=_typical(ledger, {choice.row for choice in worst_kept}),
         by_score=by_score,
@@ -132,16 +141,33 @@ def _pairs(ledger: Ledger) -> list[Pair]:
         if len(rows) == PAIRS:
             break
     others = ledger.places([representative for _, representative in rows])
-    rules = ledger.rows["rule"]
+    rules, details = ledger.rows["rule"], ledger.rows["detail"]
     return [
         Pair(
             _choice(ledger, row),
             _choice(ledger, other) if other >= 0 else None,
             float(similarity[row]),
             rules[row].as_py(),
+            details[row].as_py() or "",
         )
         for (row, _), other in zip(rows, others, strict=True)
     ]
+
+
+def _relabelled(ledger: Ledger, found: Sequence[Relabelled]) -> list[Pair]:
+    """Pairs of equal motion under two texts, both of which the ledger has."""
+    rows = [ledger.places([one.a, one.b]) for one in found]
+    return [
+        Pair(_choice(ledger, a), _choice(ledger, b), one.motion, "relabelled", _told(one))
+        for one, (a, b) in zip(found, rows, strict=True)
+        if min(a, b) >= 0
+    ]
+
+
+def _told(one: Relabelled) -> str:
+    frames = "frames abstain" if one.frames is None else f"frames {one.frames:.4f}"
+    texts = f": {one.instruction_a!r} and {one.instruction_b!r}" if one.instruction_a or one.instruction_b else ""
+    return f"trajectory similarity {one.motion:.4f}, {frames}, instruction {one.text:.4f}{texts}"
 
 
 def _worst_kept(ledger: Ledger, measured: Mapping[str, Measured]) -> tuple[list[Choice], list[Worst]]:

@@ -11,6 +11,7 @@ from beam_pipeline.curated import CuratedSet
 from beam_pipeline.report.choose import Choice, Chosen, choose
 from beam_pipeline.report.distributions import Distribution, distribution, lengths, worst_of_each
 from beam_pipeline.report.frames import Album
+from beam_pipeline.report.joints import JointTable, joint_tables
 from beam_pipeline.report.looks import Look, Wish
 from beam_pipeline.report.outcomes import (
     Example,
@@ -22,6 +23,7 @@ from beam_pipeline.report.outcomes import (
     seconds_of,
     totals,
 )
+from beam_pipeline.report.relabelled import read_relabelled
 from beam_pipeline.report.tables import (
     UNJUDGED,
     FoundOf,
@@ -77,11 +79,13 @@ class Facts:
     distributions: Sequence[Distribution]
     constant: Sequence[Distribution]
     lengths: Sequence[Distribution]
+    joints: Sequence[JointTable]
     not_run: Sequence[NotRun]
     statuses: Mapping[str, Mapping[str, int]]
     instructions: Sequence[Instruction]
     n_instructions: int
     chosen: Chosen
+    n_relabelled: int
     subjects: Mapping[str, Subject]
     looks: Mapping[str, Look]
     disagreements: Sequence[str]
@@ -92,7 +96,8 @@ def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
     ledger = read_ledger(curated)
     everything, not_run = read_measures(curated, ledger)
     measured = {check: worst_of_each(found) for check, found in everything.items()}
-    chosen = choose(ledger, measured)
+    n_relabelled, relabelled = read_relabelled(curated)
+    chosen = choose(ledger, measured, relabelled)
     findings = read_findings(curated, [choice.episode_id for choice in chosen.episodes()])
     subjects = {c.episode_id: _subject(ledger, c, findings.get(c.episode_id, ())) for c in chosen.episodes()}
     drawn = [distribution(found, ledger) for found in sorted(measured.values(), key=_in_order_of_interest)]
@@ -111,11 +116,13 @@ def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
         distributions=[d for d in drawn if not d.constant],
         constant=[d for d in drawn if d.constant],
         lengths=[d for d in (lengths_s, lengths_steps) if d is not None and not d.constant],
+        joints=joint_tables(curated, summary.joints, measured, ledger),
         not_run=not_run,
         statuses=read_statuses(curated, ledger),
         instructions=instructions,
         n_instructions=n_instructions,
         chosen=chosen,
+        n_relabelled=n_relabelled,
         subjects=subjects,
         looks=album.looks([subject.wish for subject in subjects.values()]),
         disagreements=_disagreements(summary, of_sources),

@@ -10,8 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from beam_pipeline.report import text
 from beam_pipeline.report.charts import Histogram, Spark, histogram, sparks
+from beam_pipeline.report.choose import Pair
 from beam_pipeline.report.distributions import Distribution
 from beam_pipeline.report.gather import NOT_RUN, Facts, Subject
+from beam_pipeline.report.joints import shown_of
 from beam_pipeline.report.looks import Look
 from beam_pipeline.report.outcomes import Totals
 
@@ -30,12 +32,13 @@ class Card:
 
 @dataclass(frozen=True)
 class PairCard:
-    """A duplicate beside the episode that it gave way to."""
+    """A duplicate beside the episode that it gave way to, or two of one motion; `told` is what each channel said."""
 
     member: Card
     representative: Card | None
     similarity: float
     rule: str
+    told: str
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,11 @@ def render(facts: Facts, failures: Sequence[str] = ()) -> bytes:
             rejected=[_card(facts, c.episode_id) for c in chosen.rejected],
             worst_kept=[_card(facts, c.episode_id) for c in chosen.worst_kept],
             typical=[_card(facts, c.episode_id) for c in chosen.typical],
-            pairs=[_pair(facts, index) for index in range(len(chosen.pairs))],
+            pairs=[_pair(facts, pair) for pair in chosen.pairs],
+            relabelled=[_pair(facts, pair) for pair in chosen.relabelled],
             lengths=_charts(facts.lengths),
             histograms=_charts(facts.distributions),
+            joints=shown_of(facts.joints),
             not_run=facts.not_run[:NOT_RUN],
             n_rejected=facts.total.counts["rejected"],
         )
@@ -124,9 +129,8 @@ def _card(facts: Facts, episode_id: str, beside: Look | None = None) -> Card:
     )
 
 
-def _pair(facts: Facts, index: int) -> PairCard:
-    pair = facts.chosen.pairs[index]
+def _pair(facts: Facts, pair: Pair) -> PairCard:
     other = pair.representative
     look = facts.looks[other.episode_id] if other is not None else None
     member = _card(facts, pair.member.episode_id, look)
-    return PairCard(member, _card(facts, other.episode_id) if other else None, pair.similarity, pair.rule)
+    return PairCard(member, _card(facts, other.episode_id) if other else None, pair.similarity, pair.rule, pair.told)

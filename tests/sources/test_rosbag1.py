@@ -468,7 +468,7 @@ def test_every_type_and_every_image(tmp_path: Path, compression: str) -> None:
 def test_a_mapping_is_guessed_from_the_first_chunks(tmp_path: Path) -> None:
     path = tmp_path / "a.bag"
     write_joints(path, COUNT)
-    assert rosbag1.guess(path).columns["observation.state"] == (TopicField("/joint_states", "position"),)
+    assert rosbag1.guess(path).topics.columns["observation.state"] == (TopicField("/joint_states", "position"),)
 
 
 def test_the_kuka_bag_is_as_rosbags_reads_it(robot_data: Path) -> None:

@@ -47,7 +47,7 @@ def episode(columns: dict[str, Floats | pa.Array], dt_s: float | None = 0.1, **c
 
 
 def measure(one: Episode) -> dict[str, Finding]:
-    return {f.check: f for f in score(one, no_images, PARAMS)}
+    return {f.check: f for f in score(one, no_images, PARAMS).findings}
 
 
 def moving(steps: int = 40) -> Floats:
@@ -185,7 +185,7 @@ def cameras(images: list[NDArray[np.uint8]], q: Floats, present: list[int | None
     index = pa.array(present if present is not None else list(range(len(images))), pa.int64())
     columns: dict[str, Floats | pa.Array] = {JOINT_POSITION: q, "observation.images.cam.index": index}
     one = episode(columns, videos={"cam": ImageRef("file", "", len(images))})
-    return {f.check: f for f in score(one, lambda _, chosen: [png(images[i]) for i in chosen], PARAMS)}
+    return {f.check: f for f in score(one, lambda _, chosen: [png(images[i]) for i in chosen], PARAMS).findings}
 
 
 def test_a_camera_that_freezes_while_the_robot_moves() -> None:

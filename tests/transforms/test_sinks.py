@@ -29,10 +29,11 @@ from transforms.episode import Episode, ImageRef
 from transforms.evidence import Evidence
 from transforms.output_files import OUT, Member, Part, PartReport
 from transforms.output_schema import agree_on_columns
+from transforms.part_members import PlannedPart, plan_part
 from transforms.part_writer import file_hash, open_part
 from transforms.reports import WriteReports, read_reports
 from transforms.select import SelectParams
-from transforms.sinks import SinkParams, WriteKept, copy_video
+from transforms.sinks import FILES, SinkParams, WriteKept, copy_video
 from transforms.transition_rows import ReadImages
 
 SMALL = SinkParams(part_target_mb=0.002, row_group_rows=5)
@@ -62,9 +63,10 @@ def write(
     row_of = {name: row for row, name in enumerate(names)}
     rows = write_episodes(staging, EpisodesTable(decided), parts, row_of, params)
     with TestPipeline(runner=FnApiRunner()) as pipeline:
-        made = pipeline | beam.Create(parts, reshuffle=False).with_output_types(Part)
-        reports = made | WriteKept(str(staging), "", params, agreed, images)
-        _ = reports | WriteReports(str(staging))
+        planned = [plan_part(staging, part) for part in parts]
+        made = pipeline | beam.Create(planned, reshuffle=False).with_output_types(PlannedPart)
+        written = made | WriteKept(str(staging), "", params, agreed, images)
+        _ = written[FILES] | WriteReports(str(staging))
     return sorted([*rows, *read_reports(staging)], key=lambda report: report.path)
 
 

@@ -19,10 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms import value_histogram
-from transforms.coders import to_ipc
 from transforms.column_summary import WIDEST, ColumnSummary, decode_summary, encode_summary, matrices, summarise_column
-from transforms.exact_sums import ExactSums, exact_sums
-from transforms.statistics import QUANTILES, CombineColumn, statistics, statistics_file
+from transforms.exact_sums import VALUES_AT_ONCE, ExactSums, exact_sums
+from transforms.statistics import QUANTILES, CombineColumn, statistics, statistics_file, summarise_pieces
 from transforms.value_histogram import BINS, histogram, keys_of, merge, quantile, values_of
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -154,16 +153,16 @@ def test_lists_of_lists_and_rows_of_two_lengths() -> None:
     assert statistics(summarise_column(ragged))["count"] == [3, 2]
 
 
-def test_beam_combines_batches_to_the_same_file_whatever_their_order() -> None:
+def test_beam_combines_summaries_to_the_same_file_whatever_their_order() -> None:
     rng = np.random.default_rng(3)
     values = [rng.normal(size=(900, 3)) for _ in range(6)]
-    batches = [to_ipc(pa.record_batch([pa.array(v.tolist())], ["values"])) for v in values]
+    summaries = [summarise_column(pa.array(v.tolist())) for v in values]
     files: list[bytes] = []
     for order in ([0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4]):
         with TestPipeline() as pipeline:
             _ = (
                 pipeline
-                | beam.Create([('["a", "b", "c"]', batches[i]) for i in order])
+                | beam.Create([('["a", "b", "c"]', summaries[i]) for i in order])
                 | beam.CombinePerKey(CombineColumn())
                 | beam.Map(lambda found: statistics_file([found]))
                 | beam.Map(_keep)
@@ -222,6 +221,22 @@ def test_sums_add_up_to_any_length() -> None:
     (found,) = exact_sums(values)
     assert found.mean() == 1 / 3 and found.std() == 0.0
     assert found == sum((exact_sums(values[:8192])[0] for _ in range(3)), ExactSums()) + exact_sums(values[:5])[0]
+
+
+def test_a_block_of_the_largest_coefficients_is_exact() -> None:
+    value = float(np.nextafter(1.0, 0.0))
+    (found,) = exact_sums(np.full((VALUES_AT_ONCE, 1), value))
+    assert found.total == VALUES_AT_ONCE * Fraction(value) * 2**1074
+    assert found.squares == VALUES_AT_ONCE * Fraction(value) ** 2 * 2**2148
+
+
+def test_pieces_give_the_summary_of_the_whole() -> None:
+    rng = np.random.default_rng(4)
+    whole = pa.array([None, *rng.normal(size=(300_000, 4)).tolist()], pa.list_(pa.float32()))
+    cuts = [0, 1, 70_000, 70_000, 150_000, len(whole)]
+    pieces = [whole.slice(a, b - a) for a, b in pairwise(cuts)]
+    assert encode_summary(summarise_pieces(pieces)) == encode_summary(summarise_column(whole))
+    assert summarise_pieces([]) == ColumnSummary()
 
 
 def test_a_column_with_a_wide_row_keeps_nothing_in_any_order() -> None:

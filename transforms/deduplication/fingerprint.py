@@ -5,6 +5,9 @@ dimension, which way, and where the dimension and its next neighbours and the gr
 index enter. So rate, start time, speed and cropped ends change few shingles, while another demonstration of the
 same task, which passes other poses, shares next to none. A hysteresis of a quarter cell keeps noise from
 crossing a line back and forth, and lines avoid round numbers, where resting joints and grippers sit.
+
+Frames are compared where the paths are at the same place: of the crossings that an episode makes once, those of the
+smallest shingles (a bottom-k sample, the same for every copy of the path) each keep the frame that is shown there.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from numpy.typing import NDArray
 from transforms.arrays import Floats, column_matrix
 from transforms.deduplication.minhash import Hashes, mix64
 from transforms.episode import Episode, nfc
-from transforms.evidence import Fingerprint
+from transforms.evidence import Fingerprint, FrameSample
+from transforms.frame_hashes import HASH_BYTES, has_hash
 from transforms.schema import END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, STATE
 
 Levels = NDArray[np.int64]
@@ -43,7 +47,7 @@ class FingerprintParams:
     `scale` and `relative_step` serve columns of undeclared unit: x becomes asinh(x / scale), and cells are
     `relative_step` wide. The map is fixed, the same for every episode: cells of `scale * relative_step` near zero, of
     `relative_step * |x|` far from it, which suits radians, metres and degrees alike. Episodes with fewer than
-    `min_shingles` (hardly moving) abstain from the trajectory channel.
+    `min_shingles` (hardly moving) abstain from the trajectory channel. `frames` of each camera are kept, at most.
     """
 
     joint_step_rad: float = 0.05
@@ -54,6 +58,7 @@ class FingerprintParams:
     hysteresis: float = 0.25
     context: int = 2
     min_shingles: int = 12
+    frames: int = 16
 
     def __post_init__(self) -> None:
         for name in ("joint_step_rad", "position_step_m", "rotation_step", "relative_step", "scale"):
@@ -61,22 +66,56 @@ class FingerprintParams:
                 raise ValueError(f"fingerprint.{name} is {getattr(self, name)}; need a positive, finite number")
         if not 0 <= self.hysteresis < 0.5:
             raise ValueError(f"fingerprint.hysteresis is {self.hysteresis}; need 0 <= hysteresis < 0.5 of a cell")
-        if self.context < 0 or self.min_shingles < 1:
-            raise ValueError(
-                f"fingerprint.context is {self.context} and min_shingles {self.min_shingles}; need 0 and 1"
-            )
+        for name, least in (("context", 0), ("min_shingles", 1), ("frames", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"fingerprint.{name} is {getattr(self, name)}; need at least {least}")
+
+
+@dataclass(frozen=True)
+class PathShingles:
+    """Shingles of a path: `hashes` (S,) sorted and unique, `step` (S,) the step nearest to each one's crossing.
+
+    `once` (S,) says that the episode makes such a crossing a single time.
+    """
+
+    hashes: Hashes
+    step: Levels
+    once: NDArray[np.bool_]
+
+
+NO_PATH = PathShingles(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
 
 
 def fingerprint(episode: Episode, params: FingerprintParams) -> Fingerprint:
     """The episode's fingerprint; a channel that it lacks is left empty and abstains."""
     text = nfc(episode.instruction or "")
+    path = step_path(episode.steps, params)
     return Fingerprint(
         episode_id=episode.episode_id,
         content_id=episode.content_id,
         instruction=text,
         instruction_shingles=text_shingles(text).astype("<u8").tobytes(),
-        trajectory_shingles=step_shingles(episode.steps, params).astype("<u8").tobytes(),
+        trajectory_shingles=path.hashes.astype("<u8").tobytes(),
+        frames=tuple(
+            sample
+            for camera, hashes in sorted(episode.frame_hashes.items())
+            if (sample := frame_sample(camera, hashes, path, params.frames)) is not None
+        ),
     )
+
+
+def frame_sample(camera: str, hashes: bytes, path: PathShingles, count: int) -> FrameSample | None:
+    """At most `count` of a camera's frames, keyed by the shingles where they are shown; None where none has a hash.
+
+    `hashes` are 32 bytes a step, zeros where there is no frame to compare.
+    """
+    of_step = np.frombuffer(hashes, np.uint8).reshape(-1, HASH_BYTES)
+    if not len(path.hashes):
+        return None
+    chosen = np.flatnonzero(path.once & has_hash(of_step)[path.step])[:count]
+    if not len(chosen):
+        return None
+    return FrameSample(camera, path.hashes[chosen].astype("<u8").tobytes(), of_step[path.step[chosen]].tobytes())
 
 
 def text_shingles(text: str) -> Hashes:
@@ -88,6 +127,11 @@ def text_shingles(text: str) -> Hashes:
 
 def step_shingles(steps: pa.RecordBatch, params: FingerprintParams) -> Hashes:
     """Sorted unique shingles of the path in the best declared space; empty where too little moves."""
+    return step_path(steps, params).hashes
+
+
+def step_path(steps: pa.RecordBatch, params: FingerprintParams) -> PathShingles:
+    """The path's shingles in the best declared space, none where too little moves."""
     for kind, cells in enumerate(_spaces(steps, params)):
         if cells is None:
             continue
@@ -95,8 +139,8 @@ def step_shingles(steps: pa.RecordBatch, params: FingerprintParams) -> Hashes:
         # Whole cells apart at 0.5, so that only half open to half closed crosses a line.
         grip = np.full((len(cells), 1), 0.5) if gripper is None else gripper[:, :1] - 0.5
         found = path_shingles(np.hstack([cells, grip]), params, seed=2 * kind + (gripper is None))
-        return found if len(found) >= params.min_shingles else found[:0]
-    return np.zeros(0, np.uint64)
+        return found if len(found.hashes) >= params.min_shingles else NO_PATH
+    return NO_PATH
 
 
 def _spaces(steps: pa.RecordBatch, params: FingerprintParams) -> Iterator[Floats | None]:
@@ -127,18 +171,18 @@ def pose_cells(pose: Floats, params: FingerprintParams) -> Floats:
     return np.hstack([pose[:, :3] / params.position_step_m, columns / params.rotation_step])
 
 
-def path_shingles(cells: Floats, params: FingerprintParams, seed: int = 0) -> Hashes:
-    """(T, D) path in cells -> sorted unique shingles of its crossings, the n-th equal one counted as its own.
+def path_shingles(cells: Floats, params: FingerprintParams, seed: int = 0) -> PathShingles:
+    """(T, D) path in cells -> shingles of its crossings, the n-th equal one counted as its own.
 
     The last dimension joins every shingle, as `context` cyclic neighbours of the crossing one do.
     """
-    reachable = np.isfinite(cells).all(axis=1) & (np.abs(cells) < FARTHEST_LEVEL).all(axis=1)
+    reachable = np.flatnonzero(np.isfinite(cells).all(axis=1) & (np.abs(cells) < FARTHEST_LEVEL).all(axis=1))
     cells = cells[reachable]
     if len(cells) < 2:
-        return np.zeros(0, np.uint64)
-    dims, rising, entered = crossings(cells, params.hysteresis)
+        return NO_PATH
+    dims, rising, entered, place = crossings(cells, params.hysteresis)
     if not len(dims):
-        return np.zeros(0, np.uint64)
+        return NO_PATH
     last = cells.shape[1] - 1
     own = np.where(dims == last, 0, dims)
     wanted = (own[:, None] + np.arange(min(params.context + 1, last))) % max(last, 1)
@@ -147,14 +191,17 @@ def path_shingles(cells: Floats, params: FingerprintParams, seed: int = 0) -> Ha
     hashes = mix64((dims * 2 + rising).astype(np.uint64) + np.uint64((seed * 1_000_003 + last) * 65_537))
     for column in levels.T:
         hashes = mix64(hashes ^ (column.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
-    return np.unique(number_repeats(hashes))
+    order = np.argsort(hashes, kind="stable")
+    numbered, repeated = number_repeats(hashes[order])
+    unique, first = np.unique(numbered, return_index=True)
+    return PathShingles(unique, reachable[np.rint(place[order][first]).astype(np.int64)], ~repeated[first])
 
 
-def crossings(cells: Floats, hysteresis: float) -> tuple[Levels, NDArray[np.bool_], Levels]:
+def crossings(cells: Floats, hysteresis: float) -> tuple[Levels, NDArray[np.bool_], Levels, Floats]:
     """Where a piecewise linear path (T, D) enters another cell, in order of path time.
 
     A dimension enters cell m upward at m + hysteresis and leaves it downward at m - hysteresis. Returns the (E,)
-    dimension, whether it rises, and the cell entered.
+    dimension, whether it rises, the cell entered, and the place as a fractional row of the path.
     """
     before, after = cells[:-1], cells[1:]
     up = after > before
@@ -180,7 +227,7 @@ def crossings(cells: Floats, hysteresis: float) -> tuple[Levels, NDArray[np.bool
     left[opening] = origin[dims[opening]]
     real = np.flatnonzero(entered != left)
     order = real[np.lexsort((dims[real], time[real]))]
-    return dims[order], rising[order], entered[order]
+    return dims[order], rising[order], entered[order], time[order]
 
 
 def levels_at(dims: Levels, entered: Levels, origin: Levels, wanted: Levels) -> Levels:
@@ -194,10 +241,15 @@ def levels_at(dims: Levels, entered: Levels, origin: Levels, wanted: Levels) -> 
     return np.where((found >= 0) & (dims[event] == wanted), entered[event], origin[wanted])
 
 
-def number_repeats(hashes: Hashes) -> Hashes:
-    """Equal hashes told apart by how many came before, so that a set of them compares as a multiset."""
-    ordered = np.sort(hashes)
+def number_repeats(ordered: Hashes) -> tuple[Hashes, NDArray[np.bool_]]:
+    """Equal ones of sorted hashes told apart by how many came before, so that a set of them compares as a multiset.
+
+    Also whether each has an equal.
+    """
     place = np.arange(len(ordered))
-    fresh = np.concatenate([np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1]])
+    same = ordered[1:] == ordered[:-1]
+    fresh = np.concatenate([np.ones(min(len(ordered), 1), bool), ~same])
     rank = place - np.maximum.accumulate(np.where(fresh, place, 0))
-    return mix64(ordered + rank.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93))
+    repeated = ~fresh
+    repeated[:-1] |= same
+    return mix64(ordered + rank.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)), repeated

@@ -6,8 +6,12 @@ decoders. Importing this module loads neither; they are imported where they are 
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +31,12 @@ from transforms.sources.tfrecord import FOOTER_BYTES, HEADER_BYTES, header_lengt
 from transforms.stage import Unreadable
 
 _EXTRA = "install the extra [tensorflow] in an environment of its own (`make tensorflow`)"
+
+
+def missing() -> str:
+    """Why TensorFlow cannot read here, with the remedy; empty where it can. Imports nothing."""
+    absent = [name for name in ("tensorflow", "tensorflow_io") if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(absent)} cannot be imported by {sys.executable}; {_EXTRA}" if absent else ""
 
 
 def tensorflow() -> ModuleType:
@@ -92,21 +102,44 @@ def recordings(folder: str, source: Source, embodiment: Embodiment) -> Iterator[
             yield recording(ref, source, embodiment, features, (found.features, found.fault))
 
 
-def _examples(address: str, declared: Mapping[str, Leaf]) -> Iterator[tuple[RecordPlace, dict[str, Values]]]:
-    """Where each record of a shard lies, and its features, parsed by tf.data."""
+def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording:
+    """One planned episode, as `rlds.read` gives it: the record by tf.data from its offset on, parsed by TensorFlow.
+
+    Raises Unreadable: `corrupt`, `truncated`, and what `recording` raises.
+    """
     tf = tensorflow()
-    records = tf.data.TFRecordDataset([address])
+    place = msgspec.json.decode(ref.place, type=RecordPlace)
+    metadata_of_set = load_features(os.path.dirname(ref.uri))  # noqa: PTH120 cheaper
+    with _named(tf, ref.uri):
+        payload = _record_at(tf, ref.uri, place)
+        parsed = tf.io.parse_single_example(payload, _spec(tf, payload, metadata_of_set[0]))
+    return recording(ref, source, embodiment, _features(parsed), metadata_of_set)
+
+
+def _record_at(tf: ModuleType, address: str, place: RecordPlace) -> bytes:
+    """A record's payload by tf.data, both checksums verified."""
+    size = HEADER_BYTES + place.length + FOOTER_BYTES
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[address], compression_type="", buffer_size=size, byte_offsets=[place.offset]
+    )
+    as_written = tf.data.Options()  # rewriting a graph stores it, and TensorFlow 2.16 loses this op's offsets there
+    as_written.autotune.enabled = False
+    as_written.experimental_optimization.apply_default_optimizations = False
+    records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).with_options(as_written)
+    payload: bytes | None = next(iter(records.as_numpy_iterator()), None)
+    if payload is None:
+        raise Unreadable("truncated", f"{address} ends before offset {place.offset}; copy it again")
+    if len(payload) != place.length:
+        detail = f"the record at offset {place.offset} has {len(payload)} bytes, indexed as {place.length}; plan anew"
+        raise Unreadable("corrupt", f"{address}: {detail}")
+    return payload
+
+
+@contextmanager
+def _named(tf: ModuleType, address: str) -> Iterator[None]:
+    """TensorFlow's errors as what is wrong with a shard."""
     try:
-        first = next(iter(records.take(1).as_numpy_iterator()), None)
-        if first is None:
-            return
-        spec = _spec(tf, first, declared)
-        offset = 0
-        for size, features in records.map(lambda r: (tf.strings.length(r), tf.io.parse_single_example(r, spec))):
-            length = int(size)
-            values = {key: _values(tensor.values.numpy()) for key, tensor in sorted(features.items())}
-            yield RecordPlace(offset, length), {key: held for key, held in values.items() if len(held)}
-            offset += HEADER_BYTES + length + FOOTER_BYTES
+        yield
     except tf.errors.NotFoundError as error:
         raise Unreadable(
             "declared_absent", f"{address} is named by {INFO} and is not there: {error.message}"
@@ -115,6 +148,27 @@ def _examples(address: str, declared: Mapping[str, Leaf]) -> Iterator[tuple[Reco
         raise Unreadable("corrupt", f"{address}: {error.message}; copy it again") from error
     except tf.errors.InvalidArgumentError as error:
         raise Unreadable("wrong_format", f"{address}: {error.message}; write it again") from error
+
+
+def _features(parsed: Mapping[str, Any]) -> dict[str, Values]:
+    values = {key: _values(tensor.values.numpy()) for key, tensor in sorted(parsed.items())}
+    return {key: held for key, held in values.items() if len(held)}
+
+
+def _examples(address: str, declared: Mapping[str, Leaf]) -> Iterator[tuple[RecordPlace, dict[str, Values]]]:
+    """Where each record of a shard lies, and its features, parsed by tf.data."""
+    tf = tensorflow()
+    records = tf.data.TFRecordDataset([address])
+    with _named(tf, address):
+        first = next(iter(records.take(1).as_numpy_iterator()), None)
+        if first is None:
+            return
+        spec = _spec(tf, first, declared)
+        offset = 0
+        for size, parsed in records.map(lambda r: (tf.strings.length(r), tf.io.parse_single_example(r, spec))):
+            length = int(size)
+            yield RecordPlace(offset, length), _features(parsed)
+            offset += HEADER_BYTES + length + FOOTER_BYTES
 
 
 def _spec(tf: ModuleType, payload: bytes, declared: Mapping[str, Leaf]) -> dict[str, Any]:

@@ -34,6 +34,14 @@ class Streams:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True)
+class BagStart:
+    """What the start of a bag suggests: a mapping, and the rate in Hz of each topic by the median step of its clock."""
+
+    topics: Topics
+    rates_hz: Mapping[str, float]
+
+
 def described(topics: Mapping[str, Topic]) -> tuple[TopicInfo, ...]:
     """What a guess needs to know of the topics."""
     return tuple(TopicInfo(one.name, one.kind, filled_fields(one)) for one in topics.values())
@@ -42,6 +50,13 @@ def described(topics: Mapping[str, Topic]) -> tuple[TopicInfo, ...]:
 def guessed(topics: Mapping[str, Topic], videos: Sequence[str], metadata: Sequence[str]) -> Topics:
     """`guess_topics` of topics that have been read; those without a message are not guessed at."""
     return guess_topics([one for one in described(topics) if topics[one.name].count], videos, metadata)
+
+
+def start_of_bag(topics: Mapping[str, Topic], videos: Sequence[str], metadata: Sequence[str]) -> BagStart:
+    """`guessed`, and the rates of the topics that have two stamps or more."""
+    periods_ns = {name: period_ns(clock_of(topic)[0]) for name, topic in topics.items()}
+    rates_hz = {name: 1e9 / period for name, period in periods_ns.items() if np.isfinite(period)}
+    return BagStart(guessed(topics, videos, metadata), rates_hz)
 
 
 def clock_of(topic: Topic) -> tuple[Rows, list[Finding]]:

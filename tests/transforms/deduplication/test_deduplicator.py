@@ -16,14 +16,11 @@ from apache_beam.testing.util import assert_that
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from transforms.deduplication.agreement import verify
 from transforms.deduplication.clusters import clusters
-from transforms.deduplication.deduplicator import (
-    DedupParams,
-    GPUDeduplicator,
-    verify,
-)
+from transforms.deduplication.deduplicator import EPISODES, DedupParams, GPUDeduplicator
+from transforms.deduplication.document_files import DocumentFiles
 from transforms.deduplication.fingerprint import text_shingles
-from transforms.deduplication.shingle_files import ShingleFiles
 from transforms.deduplication.union_find import components
 from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
 from transforms.measured import SHINGLES_SCHEMA
@@ -125,24 +122,10 @@ def test_the_same_text_alone_links_nothing():
     check(found, DedupParams(), [])
 
 
-def test_equal_motion_under_another_text_is_relabelled_and_an_empty_text_abstains():
-    params = DedupParams()
-    red, blue = fingerprint("a", range(50), "pick up the red cube"), fingerprint("b", range(50), "open the drawer")
-    assert verify(red, blue, params) == DuplicateEdge("a", "b", "trajectory", 1.0, relabelled=True)
-    assert verify(fingerprint("c", range(50)), red, params) == DuplicateEdge("a", "c", "trajectory", 1.0)
-    assert verify(fingerprint("d", range(50), "Pick up the RED cube."), red, params).relabelled is False
-    assert verify(fingerprint("d", range(50), "pick up the green cube"), red, params).relabelled is True
-
-
-def test_similarity_is_exact_jaccard_and_the_threshold_is_inclusive():
-    a, b = fingerprint("a", range(0, 85)), fingerprint("b", range(15, 100))  # 70 shared of 100
-    assert verify(a, b, DedupParams(trajectory_jaccard=0.7)).similarity == 0.7
-    assert verify(a, b, DedupParams(trajectory_jaccard=0.71)) is None
-
-
 def test_errors_name_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match=r"episode a has no content_id; fill it"):
-        list(ShingleFiles(shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)).content_edges())
+        paths = shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)
+        list(DocumentFiles(paths, EPISODES).contents(paths[0]))
     with pytest.raises(ValueError, match=r"dedup.trajectory_jaccard is 0; need 0 < trajectory_jaccard <= 1"):
         DedupParams(trajectory_jaccard=0)
     with pytest.raises(ValueError, match=r"dedup.block_bytes is 0; need at least 1"):

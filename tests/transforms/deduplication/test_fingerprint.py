@@ -47,7 +47,10 @@ def reach(seed: int, steps: int = 200, rate: float = 1.0) -> np.ndarray:
 def test_crossings_by_hand():
     """Cells are entered a quarter beyond their line, so 0.9 after 2.6 is still cell 1, and 0.7 is cell 0."""
     path = np.array([[0.5, 0.5], [2.6, 0.5], [0.9, 0.5], [0.9, 1.3], [0.7, 1.3]])
-    dims, rising, entered = crossings(path, 0.25)
+    dims, rising, entered, place = crossings(path, 0.25)
+    assert place.tolist() == pytest.approx(
+        [(1.25 - 0.5) / 2.1, (2.25 - 0.5) / 2.1, 1 + (2.6 - 1.75) / 1.7, 2.9375, 3.75]
+    )
     assert dims.tolist() == [0, 0, 0, 1, 0]
     assert rising.tolist() == [True, True, False, True, False]
     assert entered.tolist() == [1, 2, 1, 1, 0]
@@ -58,7 +61,7 @@ def test_crossings_by_hand():
 def test_noise_about_a_line_crosses_nothing_and_a_jump_crosses_once():
     assert len(crossings(np.array([[0.9], [1.1], [0.8], [1.2]]), 0.25)[0]) == 0
     assert crossings(np.array([[0.5], [1.3], [0.9], [1.3]]), 0.25)[2].tolist() == [1]
-    dims, rising, entered = crossings(np.array([[0.5], [1e9], [0.5]]), 0.25)
+    dims, rising, entered, _ = crossings(np.array([[0.5], [1e9], [0.5]]), 0.25)
     assert (dims.tolist(), rising.tolist(), entered.tolist()) == ([0, 0], [True, False], [999_999_999, 0])
 
 
@@ -70,7 +73,7 @@ def test_noise_about_a_line_crosses_nothing_and_a_jump_crosses_once():
 def test_pauses_and_start_time_change_nothing(rows, repeats):
     path = np.array(rows, float) / 8
     paused = np.repeat(path, repeats[: len(path)], axis=0)
-    assert np.array_equal(path_shingles(path, PARAMS), path_shingles(paused, PARAMS))
+    assert np.array_equal(path_shingles(path, PARAMS).hashes, path_shingles(paused, PARAMS).hashes)
 
 
 @pytest.mark.parametrize("seed", range(5))
