@@ -1,0 +1,215 @@
+"""The command on Parquet files of texts, against plain Python over all pairs."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_pipeline.__main__ import main
+from tests.transforms.deduplication.documents import components, set_jaccard, text_shingles
+
+WORDS = [f"w{i}" for i in range(400)]
+
+
+def texts(seed: int = 0, groups: int = 12) -> dict[str, str | None]:
+    """Groups of near copies, exact copies, and texts that stand alone, are empty, have one word or no letters."""
+    rng = np.random.default_rng(seed)
+    held: dict[str, str | None] = {}
+    for group in range(groups):
+        base = rng.choice(WORDS, 120).tolist()
+        for copy in range(4):
+            words = list(base)
+            for place in rng.choice(120, copy * 2, replace=False):
+                words[place] = f"changed{group}"
+            held[f"g{group:02d}.{copy}"] = " ".join(words)
+        held[f"g{group:02d}.x"] = " ".join(base)
+    held |= {"lone": " ".join(rng.choice(WORDS, 90)), "empty": "", "null": None, "word": "one", "word2": "one"}
+    held |= {
+        "marks": "?!",
+        "naïve": "naïve café " * 20,
+        "naïve2": "NAÏVE Café " * 20,
+        "日": "日本語の文",
+        "日2": "日本語の文",
+    }
+    return held
+
+
+def write(path: Path, rows: dict[str, str | None], **columns: list) -> Path:
+    pq.write_table(pa.table({"id": list(rows), "text": list(rows.values()), **columns}), path)
+    return path
+
+
+def dedup(output: Path, *inputs: Path, flags: tuple[str, ...] = ("--id", "id")) -> dict[str, list[dict]]:
+    names = [str(path) for path in inputs]
+    assert main(["dedup", "--output", str(output), "--text", "text", *flags, "--input", *names]) == 0
+    return {
+        name: pq.read_table(output / f"{name}.parquet").to_pylist()
+        for name in ("kept", "duplicates", "clusters", "edges")
+    }
+
+
+def hashes(output: Path) -> list[dict]:
+    return json.loads((output / "manifest.json").read_text())["files"]
+
+
+def truth(rows: dict[str, str | None], threshold: float = 0.7) -> dict[tuple[str, str], float]:
+    """All pairs whose 5-grams are alike enough, or whose texts are equal, by sets."""
+    grams = {name: text_shingles(text or "", 5) for name, text in rows.items()}
+    found = {}
+    for a, b in combinations(sorted(rows), 2):
+        similarity = set_jaccard(grams[a], grams[b])
+        if rows[a] and (rows[a] == rows[b] or similarity >= threshold):
+            found[a, b] = max(similarity, float(rows[a] == rows[b]))
+    return found
+
+
+def test_duplicates_are_those_of_brute_force(tmp_path):
+    rows = texts()
+    found = dedup(tmp_path / "out", write(tmp_path / "in.parquet", rows), flags=("--id", "id", "--rows", "4"))
+    pairs = truth(rows)
+    gone = {row["id"]: row for row in found["duplicates"]}
+    kept = {row["id"] for row in found["kept"]}
+    assert kept | set(gone) == set(rows)
+    assert not kept & set(gone)
+    assert kept >= {"lone", "empty", "null", "marks", "word"}
+    for name, row in gone.items():
+        pair = tuple(sorted((name, row["duplicate_of"])))
+        assert row["duplicate_of"] in kept
+        assert row["similarity"] == pytest.approx(pairs[pair])
+        assert row["channel"] == ("exact" if rows[pair[0]] == rows[pair[1]] else "fuzzy")
+    assert not [pair for pair in pairs if set(pair) <= kept]
+    clusters = components(pairs)
+    assert {row["cluster_id"]: row["documents"] for row in found["clusters"]} == {min(c): len(c) for c in clusters}
+    assert {row["id"]: row["cluster_id"] for row in gone.values()} == {
+        name: min(c) for c in clusters for name in c if name in gone
+    }
+
+
+def test_counts_sum_to_the_input_and_any_reader_opens_the_tables(tmp_path):
+    rows = texts()
+    source = ["a" if i % 2 else "b" for i in range(len(rows))]
+    dedup(
+        tmp_path / "out",
+        write(tmp_path / "in.parquet", rows, source=source),
+        flags=("--id", "id", "--source", "source"),
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["input"] == len(rows) == summary["kept"] + summary["exact"] + summary["near"]
+    assert summary["without_text"] == 2
+    assert summary["candidates"] >= summary["verified"] > 0
+    for one in summary["sources"]:
+        assert one["input"] == source.count(one["source"]) == one["kept"] + one["dropped"]
+    count = duckdb.sql(f"select count(*), count(distinct id) from '{tmp_path}/out/kept.parquet'").fetchall()
+    assert count == [(summary["kept"], summary["kept"])]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {file["path"]: file["rows"] for file in manifest["files"]}["kept.parquet"] == summary["kept"]
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "RayRunner"])
+def test_the_same_bytes_on_every_runner_in_any_order_and_any_files(tmp_path, runner):
+    rows = texts(groups=4)
+    first = tmp_path / "first"
+    dedup(first, write(tmp_path / "in.parquet", rows))
+    names = np.random.default_rng(1).permutation(list(rows)).tolist()
+    parts = [write(tmp_path / f"part{i}.parquet", {name: rows[name] for name in names[i::3]}) for i in range(3)]
+    other = tmp_path / "other"
+    dedup(other, *parts[::-1], flags=("--id", "id", "--runner", runner))
+    assert hashes(other) == hashes(first)
+
+
+def test_quality_and_published_choose_who_stays(tmp_path):
+    text = " ".join(WORDS[:50])
+    rows = {"a": text, "b": text, "c": text + " more"}
+    path = write(tmp_path / "in.parquet", rows, score=[1, 3, 2], out=[False, False, True])
+    assert [row["id"] for row in dedup(tmp_path / "1", path)["kept"]] == ["a"]
+    assert [row["id"] for row in dedup(tmp_path / "2", path, flags=("--id", "id", "--quality", "score"))["kept"]] == [
+        "b"
+    ]
+    flags = ("--id", "id", "--quality", "score", "--published", "out")
+    assert [row["id"] for row in dedup(tmp_path / "3", path, flags=flags)["kept"]] == ["c"]
+
+
+def test_documents_without_ids_get_them_from_file_row_and_content(tmp_path):
+    (tmp_path / "in" / "x").mkdir(parents=True)
+    write(tmp_path / "in" / "x" / "a.parquet", {"1": "some text", "2": "other"})
+    write(tmp_path / "in" / "b.parquet", {"1": "some text"})
+    found = dedup(tmp_path / "out", tmp_path / "in", flags=())
+    ids = sorted(row["id"] for row in found["kept"] + found["duplicates"])
+    assert [name.split("-")[0] for name in ids] == [
+        "b.parquet:000000000",
+        "x/a.parquet:000000000",
+        "x/a.parquet:000000001",
+    ]
+    assert ids[0].split("-")[1] == ids[1].split("-")[1] != ids[2].split("-")[1]
+    assert [(row["id"], row["duplicate_of"]) for row in found["duplicates"]] == [(ids[1], ids[0])]
+
+
+def test_templated_instructions_do_not_eat_the_source(tmp_path):
+    rows = {
+        f"{colour}.{thing}.{i}": f"please pick up the {colour} {thing} and put it on the tray number {i} of the left shelf now"
+        for colour in ("red", "blue", "green")
+        for thing in ("cube", "cup", "bowl")
+        for i in range(20)
+    }
+    found = dedup(tmp_path / "out", write(tmp_path / "in.parquet", rows))
+    assert not found["duplicates"] or max(row["documents"] for row in found["clusters"]) <= 60
+    pairs = truth(rows)
+    assert all(tuple(sorted((row["a"], row["b"]))) in pairs for row in found["edges"])
+
+
+def test_a_guardrail_fails_the_run_and_publishes_nothing(tmp_path, capsys):
+    path = write(tmp_path / "in.parquet", {str(i): "the same words" for i in range(20)})
+    out = tmp_path / "out"
+    arguments = ["dedup", "--input", str(path), "--output", str(out), "--text", "text", "--id", "id"]
+    assert main(arguments) == 3
+    said = capsys.readouterr().err
+    assert "the input loses 19 of 20 documents (0.950), more than 0.9; raise --threshold" in said
+    assert list(out.iterdir()) == []
+    assert main([*arguments, "--max-removed", "1", "--max-cluster", "19"]) == 3
+    assert "cluster '0' has 20 documents, more than 19; raise --threshold" in capsys.readouterr().err
+    assert main([*arguments, "--max-removed", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--text", "words"), "has no column 'words'; it has id, text, n"),
+        (("--text", "n"), "column 'n' is int64, which is no text; name another column"),
+        (("--text", "text", "--id", "twice"), "has no column 'twice'"),
+        (("--text", "text", "--quality", "text"), "column 'text' is string, which is no number"),
+        (("--text", "text", "--threshold", "0"), "dedup.threshold is 0.0; need 0 < threshold <= 1"),
+        (("--text", "text", "--bands", "0"), "dedup.bands is 0; need at least 1"),
+        (("--text", "text", "--max-removed", "2"), "--max-removed is 2.0; need 0 <= fraction <= 1"),
+        (("--text", "text", "--max-cluster", "0"), "--max-cluster is 0; need at least 1 document"),
+        (("--text", "text", "--treshold", "0.8"), "unknown flag --treshold"),
+        (("--text", "text", "--id", "n"), "id '1' is that of more than one document (1 ids repeat); name a column"),
+    ],
+)
+def test_bad_usage_is_told_before_or_after_and_exits_with_2(tmp_path, capsys, flags, said):
+    path = write(tmp_path / "in.parquet", {"a": "x y", "b": "z"}, n=[1, 1])
+    assert main(["dedup", "--input", str(path), "--output", str(tmp_path / "out"), *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_bad_input_is_told(tmp_path, capsys):
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    out = str(tmp_path / "out")
+    for inputs, said in (
+        (tmp_path / "broken.parquet", "broken.parquet is no Parquet file"),
+        (tmp_path / "absent.parquet", "absent.parquet names no Parquet file; give files, folders or patterns"),
+    ):
+        assert main(["dedup", "--input", str(inputs), "--output", out, "--text", "text"]) == 2
+        assert said in capsys.readouterr().err
+    path = write(tmp_path / "in.parquet", {"a": "x"})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    assert main(["dedup", "--input", str(path), "--output", str(tmp_path / "mine"), "--text", "text"]) == 2
+    assert "holds 1 entries that no search wrote there, such as 'thesis.txt'" in capsys.readouterr().err
+    assert main(["dedup", "--input", str(path), "--output", str(tmp_path), "--text", "text"]) == 2
+    assert "lies in --output" in capsys.readouterr().err
