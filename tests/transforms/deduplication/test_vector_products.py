@@ -138,7 +138,8 @@ def test_threads_do_not_change_bits() -> None:
         "rows = np.unique(quantise(clustered(3000, 200, 1)), axis=0); cpu = arrays_of('cpu')\n"
         "found = train(Sample(len(rows), row_hashes(rows), rows), 20, 5, cpu)\n"
         "pairs = [(p.a, p.b, p.cosine) for p in like_pairs(rows, 0, len(rows), Threshold.of(0.95), cpu)]\n"
-        "print(found.revision, hashlib.sha256(b''.join(x.tobytes() for p in pairs for x in p)).hexdigest(), len(pairs))\n"
+        "body = b''.join(x.tobytes() for p in pairs for x in p)\n"
+        "print(found.revision, hashlib.sha256(body).hexdigest(), len(pairs))\n"
     )
     told = {
         subprocess.run(
