@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TF := .venv-tensorflow
 SEED ?= 7
 
-.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow
+.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -40,6 +40,13 @@ $(TF)/.installed: requirements-tensorflow.txt setup.py
 	$(TF)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environment of their own.
+
+.venv-rivals/.installed: requirements-rivals.txt
+	test -x .venv-rivals/bin/python || $(PYTHON) -m venv .venv-rivals
+	.venv-rivals/bin/python -m pip install --quiet --requirement requirements-rivals.txt
+	touch $@
+
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
@@ -47,4 +54,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) .venv-lerobot out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals out build dist *.egg-info

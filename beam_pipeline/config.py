@@ -19,6 +19,7 @@ from transforms.coders import to_json
 from transforms.conventions import Embodiment, Source
 from transforms.deduplication.deduplicator import DedupParams
 from transforms.deduplication.fingerprint import FingerprintParams
+from transforms.embeddings import EmbeddingParams
 from transforms.episode_boundary import EpisodeBoundaryParams
 from transforms.instruction_grounding import InstructionGroundingParams
 from transforms.media import MediaParams
@@ -52,6 +53,7 @@ class PipelineConfig:
     quality: DataQualityParams = field(default_factory=DataQualityParams)
     physics: PhysicsParams = field(default_factory=PhysicsParams)
     fingerprint: FingerprintParams = field(default_factory=FingerprintParams)
+    embedding: EmbeddingParams = field(default_factory=EmbeddingParams)
     deduplication: DedupParams = field(default_factory=DedupParams)
     select: SelectParams = field(default_factory=SelectParams)
     sink: SinkParams = field(default_factory=SinkParams)
@@ -88,7 +90,7 @@ class PipelineConfig:
             },
         )
         _check(config, file, sources_present)
-        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False)))
+        object.__setattr__(config, "measuring", measuring_of(load_file(file, cls, expand=False), config.embodiments))
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         written = json.dumps(_written(root), sort_keys=True)
         object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from beam_pipeline.embedding_table import stored_embeddings
 from beam_pipeline.output_folder import MANIFESTS, Manifest, OutputError, newest_manifest
 from transforms.output_files import EPISODES, INCOMPLETE, TRANSITIONS
 from transforms.output_schema import EPISODE_ID
@@ -109,6 +110,13 @@ class CuratedSet:
                 parts.append(part.append_column("source", pa.array([name] * part.num_rows, pa.string())))
         found = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         return found if columns is None or not parts else found.select(columns)
+
+    def embeddings(self, channel: str | None = None, source: str | None = None) -> pa.Table:
+        """Stored vectors of the published sources, of kept episodes and of others, with a column `source`.
+
+        `stored_embeddings.SCHEMA` says what the columns are. Raises OutputError where none were stored.
+        """
+        return stored_embeddings(self.folder, (source,) if source is not None else self.sources(), channel)
 
     def ids(self, path: Path) -> tuple[list[str], list[str]]:
         """Episode ids and content ids of a part of the episodes table, in its order."""

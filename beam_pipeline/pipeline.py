@@ -29,6 +29,7 @@ from beam_pipeline.typed_yaml import nearest
 from beam_pipeline.work import PLAN, Work
 from transforms.column_types import CheckColumnTypes
 from transforms.deduplication.deduplicator import GPUDeduplicator
+from transforms.embeddings import EmbedEpisodes
 from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import DuplicateEdge, LedgerRow
 from transforms.instruction_grounding import InstructionGroundingStage
@@ -45,6 +46,7 @@ from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
 from transforms.staging import StageEpisode
 from transforms.statistics import WriteStatistics
+from transforms.stored_embeddings import StoreEmbeddings
 from transforms.temporal_alignment import TemporalAlignmentStage
 from transforms.transition_alignment import TransitionAlignmentStage
 from transforms.verdicts import VerdictError
@@ -101,20 +103,24 @@ class MultimodalPipeline:
                 | "Align in time" >> guarded(TemporalAlignmentStage(config.temporal_alignment))
                 | "Cut into episodes" >> guarded(EpisodeBoundaryDetector(config.episode_boundary))
             )
-            evidence = (
+            measured = (
                 cut["episodes"]
                 | "Lay out transitions" >> guarded(TransitionAlignmentStage(config.transition_alignment))
                 | "Ground instructions" >> guarded(InstructionGroundingStage(config.instruction_grounding))
                 | "Score quality" >> guarded(DataQualityScorer(config.quality, read_images, config.media))
                 | "Validate physics" >> guarded(PhysicsValidator(config.physics, config.embodiments))
-                | "Stage episodes" >> guarded(StageEpisode(folder, config.fingerprint, keep_steps))
             )
+            evidence = measured | "Stage episodes" >> guarded(StageEpisode(folder, config.fingerprint, keep_steps))
         left = (
             dead.output() | "Enter dead letters" >> beam.Map(from_dead_letter).with_output_types(LedgerRow),
             cut["ledger"],
         ) | "Merge what left" >> beam.Flatten()
         checked = evidence | "Check column types" >> CheckColumnTypes()
         stored = (checked, left) | "Store evidence" >> StoreEvidence(folder, source_roots(config.sources))
+        if config.embedding.asked:
+            vectors = measured | "Embed episodes" >> EmbedEpisodes(config.embedding, read_images, config.media)
+            kept = vectors | "Store embeddings" >> StoreEmbeddings(folder)
+            stored = (stored, kept) | "Merge evidence" >> beam.Flatten()
         _ = stored | "Report evidence" >> WriteReports(folder, STORED)
         return stored
 
@@ -197,6 +203,10 @@ class MultimodalPipeline:
             reports = read_reports(staging, STORED)
             commit_sources(folder, staging, config, names, reports, work.version)
         return reports
+
+    def measured_otherwise(self, output: str | Path | None = None) -> list[str]:
+        """A message for each source whose stored evidence is not of this configuration, or of a URDF that changed."""
+        return measured_otherwise(self._target(output), self._config)
 
     def decide(
         self, output: str | Path | None = None, runner: str = DEFAULT_RUNNER, options: PipelineOptions | None = None

@@ -1,15 +1,18 @@
-"""Deciding anew on stored evidence of many episodes: how long, and where the time goes.
+"""Deciding anew on stored evidence of many episodes: how long, how much memory, and where the time goes.
 
     python -m benchmarks.decide [--episodes 100000] [--sources 10] [--steps 10] [--json FILE] [--check]
 
-Evidence and a first published run are generated (seeded): 25 findings and about 150 shingles an episode, 4 % near
-copies, 2 % equal contents, 1 % quarantined. Then `decide` runs once with a stricter rule that rejects more of what was
-kept, all over the sources, with 100 verdicts of people, and the first run's steps are carried over into new parts. The
-raw data does not exist, so a single episode read again would fail the run.
+The set is benchmarks/decide_set.py's. `decide` runs with a stricter rule that rejects more of what was kept, all over
+the sources, with 100 verdicts of people, and the first run's steps are carried over into new parts. It runs three
+times, each on the same folder: as a command that nothing watches (its time is held to the bar), as one whose memory
+(PSS of the process and its children, every 50 ms) is watched, and in this process, whose parts are timed.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,204 +23,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-from rich.console import Console
-
 from beam_pipeline import decision, pipeline
-from beam_pipeline.carried import sink_text
 from beam_pipeline.commands.decide import run as decide
 from beam_pipeline.config import PipelineConfig
-from beam_pipeline.decision import make_plan
-from beam_pipeline.evidence_folder import commit_sources, stored_files
-from beam_pipeline.output_folder import open_output
-from beam_pipeline.publish import publish
 from beam_pipeline.runner.executor import PipelineExecutor
-from beam_pipeline.work import Work
+from benchmarks.decide_set import make_folder, write_config
 from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
-from transforms.coders import to_json
-from transforms.episode_rows import EPISODE_FIELDS
-from transforms.evidence import StagedColumn
-from transforms.ledger import LEDGER_SCHEMA
-from transforms.measured import (
-    EPISODES,
-    EPISODES_SCHEMA,
-    FINDINGS,
-    FINDINGS_SCHEMA,
-    LEFT,
-    SHINGLES,
-    SHINGLES_SCHEMA,
-    store_path,
-)
-from transforms.output_files import INCOMPLETE, TRANSITIONS, Part, PartReport, part_path
-from transforms.output_schema import arrow_schema, list_of
-from transforms.part_writer import SinkParams, open_part
-
-SEED = 2026
-FINDINGS_EACH = 25
-SHINGLES_EACH = 150
-JOINTS = 7
-COLUMNS = tuple(
-    StagedColumn(name, kind)
-    for name, kind in (
-        ("action", "list<item: float>"),
-        ("episode_id", "string"),
-        ("frame_index", "int64"),
-        ("next.observation.state", "list<item: float>"),
-        ("observation.state", "list<item: float>"),
-        ("timestamp_ns", "int64"),
-    )
-)
-CHECKS = ("physics.velocity_ratio", "quality.ldlj", "quality.idle_fraction", "timestamps.backward", "frames.frozen")
-Rows = NDArray[np.int64]
-
-
-def write_table(staging: Path, source: str, path: str, table: pa.Table, params: SinkParams) -> PartReport:
-    """One file of a table."""
-    with open_part(staging, path, table.schema, params, source) as (writer, reports):
-        for batch in table.to_batches(max_chunksize=65_536):
-            writer.write(batch)
-    return reports[0]
-
-
-def shingles(rng: np.random.Generator, count: int) -> tuple[list[bytes], Rows]:
-    """Trajectory shingles of `count` episodes, and of each the episode that it shares its content with."""
-    held = [np.sort(rng.integers(0, 2**63, SHINGLES_EACH, np.int64)) for _ in range(count)]
-    same = np.arange(count)
-    for row in rng.choice(np.arange(1, count), count * 6 // 100, replace=False):
-        original = int(rng.integers(0, row))
-        copy = held[original].copy()
-        if rng.random() < 2 / 3:
-            copy[rng.choice(SHINGLES_EACH, 8, replace=False)] = rng.integers(0, 2**63, 8, np.int64)
-        else:
-            same[row] = same[original]
-        held[row] = np.unique(copy)
-    return [one.astype("<u8").tobytes() for one in held], same
-
-
-def episodes_table(ids: Sequence[str], contents: Sequence[str], steps: int) -> pa.Table:
-    """Rows of measured episodes."""
-    count = len(ids)
-    known: dict[str, Any] = {
-        "episode_id": ids,
-        "content_id": contents,
-        "n_steps": [steps + 1] * count,
-        "n_transitions": [steps] * count,
-        "start_ns": [0] * count,
-        "end_ns": [steps * 50_000_000] * count,
-        "duration_s": [steps / 20] * count,
-        "embodiment": ["arm"] * count,
-        "format": ["isaac_hdf5"] * count,
-        "uri": [f"{name}.hdf5" for name in ids],
-        "instruction": ["pick up the cube"] * count,
-        "instruction_status": ["matched"] * count,
-        "n_bytes": [steps * JOINTS * 12] * count,
-        "columns": [to_json(COLUMNS).decode()] * count,
-    }
-    for name, kind in EPISODE_FIELDS:
-        if name not in known:
-            known[name] = [[]] * count if pa.types.is_list(kind) else [None] * count
-    return pa.table([pa.array(known[f.name], f.type) for f in EPISODES_SCHEMA], schema=EPISODES_SCHEMA)
-
-
-def findings_table(rng: np.random.Generator, count: int) -> pa.Table:
-    """FINDINGS_EACH findings an episode in the order that they are stored in; a tenth of the values break a rule."""
-    total = count * FINDINGS_EACH
-    check = np.sort(rng.integers(0, len(CHECKS), (count, FINDINGS_EACH)), axis=1).reshape(-1)
-    value = np.round(rng.exponential(0.1, total), 9)
-    start = np.tile(np.arange(FINDINGS_EACH) * 50_000_000, count)
-    columns = {
-        "episode": pa.array(np.repeat(np.arange(count), FINDINGS_EACH)),
-        "stage": pa.array([name.partition(".")[0] for name in CHECKS]).take(pa.array(check)),
-        "check": pa.array(CHECKS).take(pa.array(check)),
-        "value": pa.array(np.where(check == CHECKS.index("timestamps.backward"), 0.0, value)),
-        "unit": pa.array(["ratio"] * total),
-        "start_ns": pa.array(start),
-        "end_ns": pa.array(start + 50_000_000),
-        "first_frame": pa.array(start // 50_000_000),
-        "last_frame": pa.array(start // 50_000_000 + 1),
-        "status": pa.array(["measured"] * total),
-        "detail": pa.array(["joint 3 of the arm, whole episode"] * total),
-    }
-    return pa.table([columns[name] for name in FINDINGS_SCHEMA.names], schema=FINDINGS_SCHEMA)
-
-
-def make_source(staging: Path, rng: np.random.Generator, source: str, count: int, steps: int) -> list[PartReport]:
-    """Stored evidence of one source, in parts as the pipeline cuts them."""
-    params, in_place = SinkParams(row_group_rows=65_536), SinkParams("arrow", "none", row_group_rows=65_536)
-    bodies, same = shingles(rng, count)
-    ids = [f"{source}/{row:06d}" for row in range(count)]
-    contents = [f"{source}{row:028x}" for row in same.tolist()]
-    reports = []
-    part_rows = 200_000 // FINDINGS_EACH
-    for index, start in enumerate(range(0, count, part_rows)):
-        own = slice(start, min(count, start + part_rows))
-        size = own.stop - own.start
-        prints = pa.table(
-            [ids[own], contents[own], ["pick up the cube"] * size, [b""] * size, bodies[own]], schema=SHINGLES_SCHEMA
-        )
-        for name, table, how in (
-            (EPISODES, episodes_table(ids[own], contents[own], steps), params),
-            (FINDINGS, findings_table(rng, size), params),
-            (SHINGLES, prints, in_place),
-        ):
-            reports.append(write_table(staging, source, store_path(source, name, index, how), table, how))
-    lost = {
-        "episode_id": [f"{source}/lost{row:06d}" for row in range(count // 100)],
-        "outcome": ["quarantined"] * (count // 100),
-        "rule": ["truncated"] * (count // 100),
-    }
-    left = pa.table(
-        [pa.array(lost.get(f.name, [None] * (count // 100)), f.type) for f in LEDGER_SCHEMA], schema=LEDGER_SCHEMA
-    )
-    return [*reports, write_table(staging, source, store_path(source, LEFT, 0, params), left, params)]
-
-
-def steps_table(rng: np.random.Generator, part: Part, steps: int, schema: pa.Schema) -> pa.Table:
-    """Generated steps of a part's episodes."""
-    count = len(part.members) * steps
-    offsets = pa.array(np.arange(count + 1) * JOINTS, pa.int32())
-    vectors = pa.ListArray.from_arrays(
-        offsets, pa.array(rng.standard_normal(count * JOINTS, np.float32)), type=list_of(pa.float32())
-    )
-    frame = np.tile(np.arange(steps), len(part.members))
-    columns = {
-        "episode_id": pa.array([m.episode_id for m in part.members]).take(
-            pa.array(np.repeat(np.arange(len(part.members)), steps))
-        ),
-        "frame_index": pa.array(frame),
-        "timestamp_ns": pa.array(frame * 50_000_000),
-    }
-    return pa.table([columns.get(name, vectors) for name in schema.names], schema=schema)
-
-
-def make_folder(output: Path, config: PipelineConfig, episodes: int, steps: int) -> None:
-    """Evidence of all sources, and the run that was first decided by it, as it would have been published."""
-    rng = np.random.default_rng(SEED)
-    names = [source.name for source in config.sources]
-    with open_output(output, config.config_hash, config.measuring.hash) as held:
-        reports = [r for s in names for r in make_source(held.staging, rng, s, episodes // len(names), steps)]
-        work = Work(config, Console(quiet=True), "DirectRunner", None)
-        commit_sources(held.path, held.staging, config, names, reports, work.version)
-        plan = make_plan(held, config, stored_files(held.path, config), [], {}, work.version, staged=True)
-        files = list(plan.files)
-        schema = arrow_schema(plan.agreed)
-        for part in plan.parts:
-            for table, rows in ((TRANSITIONS, steps), (INCOMPLETE, 1)):
-                path = part_path(table, part.source, part.index, config.sink.extension)
-                written = steps_table(rng, part, rows, schema)
-                files.append(write_table(held.staging, part.source, path, written, config.sink))
-        publish(held, files, work.version, work.summary(plan, files), sink_text(config.sink))
-
-
-def write_config(folder: Path, sources: int, limit: float) -> Path:
-    """A configuration of sources whose raw data is not there."""
-    lines = [f"  - {{name: s{index}, path: raw/s{index}.hdf5, embodiment: arm}}" for index in range(sources)]
-    rules = f"{{physics.velocity_ratio: {{max: {limit}}}, frames.frozen: {{max: 0.9}}}}"
-    path = folder / f"limit{limit}.yaml"
-    path.write_text("\n".join(["sources:", *lines, "embodiments: {arm: {}}", f"select: {{rules: {rules}}}"]) + "\n")
-    return path
+from benchmarks.memory import watched
 
 
 @contextmanager
@@ -238,6 +50,58 @@ def timed_calls(places: Sequence[tuple[Any, str, str]]) -> Iterator[dict[str, fl
         yield spent
 
 
+def timed_parts(config: Path, output: Path) -> tuple[list[Row], float]:
+    """Decide in this process: where the time goes, lines that add up to the whole, and the whole in seconds."""
+    executed: list[float] = []
+    real = PipelineExecutor.run
+
+    def run(self: PipelineExecutor, build: Any) -> Any:
+        began = time.monotonic()
+        report = real(self, build)
+        executed.append(time.monotonic() - began)
+        return report
+
+    places = [
+        (decision, "load_measured", "read stored evidence"),
+        (decision, "decide_all", "rules, verdicts, representatives"),
+        (decision, "ledger_table", "ledger rows"),
+        (decision, "write_ledger", "write ledger"),
+        (decision, "write_evidence", "write evidence"),
+        (decision, "write_clusters", "write clusters"),
+        (decision, "carried", "look up published parts"),
+        (decision, "EpisodesTable", "worst score of each check"),
+        (decision, "write_episodes", "write episodes"),
+        (pipeline, "report_files", "report"),
+        (pipeline, "publish", "publish"),
+    ]
+    with timed_calls(places) as spent, patch.object(PipelineExecutor, "run", run):
+        started = time.monotonic()
+        status = decide(["--config", str(config), "--output", str(output)])
+        total = time.monotonic() - started
+    if status:
+        raise RuntimeError(f"decide ended with {status}")
+    find, *carry = executed
+    rest = total - sum(executed) - sum(spent.values())
+    rows = [Row("  find duplicates", find, "s", "a pipeline")]
+    rows += [Row(f"  {label}", seconds, "s") for label, seconds in spent.items()]
+    rows += [Row("  carry steps into new parts, statistics", sum(carry), "s", "a pipeline")]
+    return [*rows, Row("  the rest", rest, "s", "parts, gates, what is printed")], total
+
+
+def copied(output: Path, name: str) -> Path:
+    """The folder again, its files linked: a run replaces files and changes none."""
+    other = output.with_name(name)
+    shutil.copytree(output, other, copy_function=os.link)
+    return other
+
+
+def timed_command(command: Sequence[str]) -> float:
+    """Seconds of wall time of a fresh process; raises CalledProcessError where it fails."""
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
 def main() -> int:
     """Generate, measure, print, judge."""
     arguments = parser(__doc__ or "")
@@ -255,38 +119,20 @@ def main() -> int:
         said = {f"s{i % options.sources}/{7 * i % each:06d},reject,Ann,seen" for i in range(100)}
         (output / "verdicts.csv").write_text("\n".join(["episode_id,verdict,who,why", *sorted(said)]) + "\n")
         second = write_config(folder, options.sources, 0.5)
-        executed: list[float] = []
-        real = PipelineExecutor.run
-
-        def run(self: PipelineExecutor, build: Any) -> Any:
-            began = time.monotonic()
-            report = real(self, build)
-            executed.append(time.monotonic() - began)
-            return report
-
-        places = [
-            (decision, "load_measured", "read stored evidence"),
-            (decision, "decide_all", "rules, verdicts, representatives"),
-            (decision, "ledger_table", "ledger rows"),
-            (decision, "write_ledger", "write ledger"),
-            (decision, "write_evidence", "write evidence"),
-            (decision, "carried", "look up published parts"),
-            (decision, "write_episodes", "write episodes"),
-            (pipeline, "publish", "publish"),
-        ]
-        with timed_calls(places) as spent, patch.object(PipelineExecutor, "run", run):
-            started = time.monotonic()
-            cpu = time.process_time()
-            status = decide(["--config", str(second), "--output", str(output)])
-            total, cpu = time.monotonic() - started, time.process_time() - cpu
-    if status:
-        raise RuntimeError(f"decide ended with {status}")
+        command = [sys.executable, "-m", "beam_pipeline", "decide", "--config", str(second), "--output"]
+        whole_s = timed_command([*command, str(copied(output, "timed"))])
+        peak_mb, _ = watched([*command, str(copied(output, "watched"))])
+        start_s = timed_command([sys.executable, "-c", "import beam_pipeline.commands.decide"])
+        parts, within_s = timed_parts(second, output)
     what = f"{options.episodes} episodes, {options.sources} sources, {options.steps} transitions each"
-    rows = [Row("decide", total, "s", what), Row("decide, CPU", cpu, "s", "of the launcher, its threads included")]
-    rows += [Row("  find duplicates", executed[0], "s", "a pipeline")]
-    rows += [Row(f"  {label}", seconds, "s") for label, seconds in spent.items()]
-    rows += [Row("  carry steps into new parts", sum(executed[1:]), "s", "a pipeline")]
-    rows += [Row("generating it", generated_s, "s", "not part of the bar")]
+    rows = [
+        Row("decide", whole_s, "s", f"the command in a fresh process: {what}"),
+        Row("peak PSS", peak_mb, "MB", "one more run, watched"),
+        Row("start of Python, imports", start_s, "s", "a fresh process that does no more"),
+        Row("decide without its start", within_s, "s", "one more run, of which:"),
+        *parts,
+        Row("generating it", generated_s, "s", "not part of the bar"),
+    ]
     report = Report(
         "Deciding anew", rows, [Bar("decide", "max", 20.0)], package_versions("apache-beam", "pyarrow", "numpy")
     )

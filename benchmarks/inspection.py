@@ -1,6 +1,7 @@
 """`inspect` of a generated LeRobot v3 set: wall time and memory of a fresh process, and whether it found the truth.
 
-    python -m benchmarks.inspection [--episodes 100000] [--seed 2026] [--runs 3] [--keep DIR] [--json FILE] [--check]
+    python -m benchmarks.inspection [--episodes 100000] [--seed 2026] [--meta-group 1000] [--runs 3] [--keep DIR]
+        [--json FILE] [--check]
 
 The set is benchmarks/lerobot_v3_set.py's, flaws planted; what is reported of each is held against what was planted.
 Time is the median over runs that nothing watches; memory (PSS of the process and its children, every 50 ms) is that of
@@ -25,19 +26,20 @@ from typing import Any
 import msgspec
 
 from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
-from benchmarks.lerobot_v3_set import Truth, write_set
+from benchmarks.lerobot_v3_set import PER_META_GROUP, Truth, write_set
 from benchmarks.memory import watched
 
 SECONDS, MEGABYTES = 5.0, 500.0
 TRUTH = "truth.json"
 
 
-def generated(folder: Path, episodes: int, seed: int) -> tuple[Path, Truth, float]:
+def generated(folder: Path, episodes: int, seed: int, meta_group: int) -> tuple[Path, Truth, float]:
     """The set in a folder with its truth and the seconds that writing took; one that is there is used again."""
-    root, truth = folder / f"lerobot_v3_{episodes}_{seed}", folder / f"lerobot_v3_{episodes}_{seed}.{TRUTH}"
+    name = f"lerobot_v3_{episodes}_{seed}" + (f"_{meta_group}" if meta_group != PER_META_GROUP else "")
+    root, truth = folder / name, folder / f"{name}.{TRUTH}"
     started = time.monotonic()
     if not truth.exists():
-        truth.write_bytes(msgspec.json.encode(write_set(root, episodes, seed)))
+        truth.write_bytes(msgspec.json.encode(write_set(root, episodes, seed, meta_group)))
     return root, msgspec.json.decode(truth.read_bytes(), type=Truth), time.monotonic() - started
 
 
@@ -87,17 +89,23 @@ def main() -> int:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--episodes", type=int, default=100_000)
     arguments.add_argument("--seed", type=int, default=2026)
+    arguments.add_argument(
+        "--meta-group", type=int, default=PER_META_GROUP, help="episodes a row group of meta/episodes"
+    )
     arguments.add_argument("--runs", type=int, default=3)
     arguments.add_argument("--keep", type=Path, help="folder in which the set stays for the next time")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         folder = options.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        root, truth, generate_s = generated(folder, options.episodes, options.seed)
+        root, truth, generate_s = generated(folder, options.episodes, options.seed, options.meta_group)
         measured = [timed_run(root, truth, Path(name)) for _ in range(options.runs)]
         peak_mb, _ = watched(command(root), status=1)  # a data file is absent: an error
         size = subprocess.run(["du", "-sm", str(root)], capture_output=True, check=True, text=True).stdout.split()[0]
-    about = f"{truth.episodes:,} episodes, {truth.frames:,} frames, {size} MB, generated in {generate_s:.0f} s"
+    about = (
+        f"{truth.episodes:,} episodes, {truth.frames:,} frames, {size} MB, {options.meta_group:,} a row group of meta"
+    )
+    about += f", generated in {generate_s:.0f} s" if generate_s > 1 else ""
     rows = [
         Row("wall time", statistics.median(run.wall_s for run in measured), "s", about),
         Row("CPU time", statistics.median(run.cpu_s for run in measured), "s", "of the process and its decoder"),

@@ -1,7 +1,8 @@
 """A generated LeRobot v3 data set of any number of episodes, with known flaws, laid out as LeRobot does.
 
-One row group per episode in data files; meta/episodes in row groups of 1,000, as conversion and aggregation write it,
-with statistics of every feature beside each episode; two cameras whose files hold many episodes each.
+One row group per episode in data files; meta/episodes in row groups of 1,000, as conversion and aggregation write it
+(a recorder flushes every 10), with statistics of every feature beside each episode; two cameras whose files hold many
+episodes each.
 """
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ def data_name(file: int) -> str:
     return f"data/chunk-{file // 1000:03d}/file-{file % 1000:03d}.parquet"
 
 
-def write_set(root: Path, episodes: int, seed: int) -> Truth:
-    """Write a set of at least 2,000 episodes of 20 to 79 rows; the last data file but one is left out."""
+def write_set(root: Path, episodes: int, seed: int, meta_group: int = PER_META_GROUP) -> Truth:
+    """Write a set of at least 2,000 episodes of 20 to 79 rows; the last data file but one is left out.
+
+    `meta_group` episodes share a row group of meta/episodes.
+    """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(20, 80, episodes)
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -62,7 +66,7 @@ def write_set(root: Path, episodes: int, seed: int) -> Truth:
             numbers = np.arange(file * PER_DATA_FILE, min(episodes, (file + 1) * PER_DATA_FILE))
             _data(root / data_name(file), numbers, lengths, starts, rng, cut=file == 0)
     ends = _videos(root, lengths)
-    _meta(root, lengths, starts, ends, short, rng)
+    _meta(root, lengths, starts, ends, short, rng, meta_group)
     _info(root, episodes, int(lengths.sum()))
     missing = int((np.arange(episodes) // PER_DATA_FILE == absent).sum())
     return Truth(episodes, int(lengths.sum()), missing, len(short), data_name(0))
@@ -141,6 +145,7 @@ def _meta(
     ends: NDArray[np.float64],
     short: Ints,
     rng: np.random.Generator,
+    meta_group: int,
 ) -> None:
     pq.write_table(
         pa.table({"task_index": np.arange(len(TASKS)), "__index_level_0__": list(TASKS)}), root / "meta/tasks.parquet"
@@ -167,7 +172,7 @@ def _meta(
         table = pa.table({**columns, **_statistics(len(at), rng)})
         path = root / f"meta/episodes/chunk-000/file-{part:03d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, row_group_size=PER_META_GROUP)
+        pq.write_table(table, path, row_group_size=meta_group)
 
 
 def _feature(dtype: str, shape: Sequence[int], names: Sequence[str] | None = None) -> dict[str, Any]:

@@ -177,6 +177,48 @@ def test_other_measuring_is_refused_by_what_differs(
     assert tables(curated) == before
 
 
+URDF = """<robot name="r"><joint name="j1" type="revolute"><limit lower="-2" upper="2" velocity="3"/></joint></robot>"""
+
+
+def test_a_urdf_whose_content_changed_is_another_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two robots of one URDF, measured; then its limit narrows, so that what was kept breaks it."""
+    for name in "ab":
+        write_isaac(tmp_path / f"{name}.hdf5", {0: motion(5), 1: motion(7)})
+    urdf = tmp_path / "robot.urdf"
+    urdf.write_text(URDF)
+    sources = "\n".join(f"  - {{name: {n}, path: {n}.hdf5, format: isaac_hdf5, embodiment: arm}}" for n in "ab")
+    column = "{column: states.articulation.robot.joint_position, start: 0, end: 1}"
+    arm = (
+        f"\n  arm:\n    rate_hz: 20\n    urdf: robot.urdf\n    joints: {{names: [j1], position: {column}, unit: rad}}\n"
+    )
+    config = write_config(tmp_path, sources, embodiments=arm)
+    output = tmp_path / "out"
+    assert command("curate", config, output) == 0
+    assert command("decide", config, output) == 0
+    kept = [name for name, outcome in outcomes(output).items() if outcome == "kept"]
+    assert kept, "within the wide limits"
+    urdf.write_text(URDF.replace('"2"', '"-1.5"'))
+    capsys.readouterr()
+    for name in ("decide", "curate"):
+        assert command(name, config, output) == 2
+        said = capsys.readouterr().err.replace("\n", " ")
+        for source in "ab":
+            assert (
+                f"source '{source}' in {output} was measured with other parameters: embodiments.arm.urdf_content_xxh3"
+                in said
+            )
+    assert command("evidence", config, output, "--source", "a") == 0
+    said = capsys.readouterr().err
+    assert "warning: source 'b' in" in said and "embodiments.arm.urdf_content_xxh3 was" in said
+    assert "source 'a' in" not in said
+    assert command("evidence", config, output, "--source", "b") == 0
+    assert "warning" not in capsys.readouterr().err
+    assert command("decide", config, output) == 0
+    assert set(outcomes(output).values()) == {"rejected"}, "by the new limits"
+    urdf.unlink()
+    assert command("decide", config, output) == 0, "a URDF that is gone is no difference"
+
+
 def test_sources_and_evidence_must_match(
     inputs: Path, curated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,22 +26,20 @@ CLUSTERS_SCHEMA = pa.schema(
 )
 
 
-def cluster_rows(cluster: DuplicateCluster) -> pa.RecordBatch:
-    """A cluster's edges as rows."""
-    edges = [
-        {
-            "cluster_id": cluster.cluster_id,
-            "a": edge.a,
-            "b": edge.b,
-            "channel": edge.channel,
-            "similarity": round(edge.similarity, 9),
-            "relabelled": edge.relabelled,
-            "frames_similarity": _rounded(edge.frames),
-            "instruction_similarity": _rounded(edge.instruction),
-        }
-        for edge in cluster.edges
+def cluster_rows(clusters: Sequence[DuplicateCluster]) -> pa.Table:
+    """The edges of clusters as rows, in their order."""
+    rows = [(cluster.cluster_id, edge) for cluster in clusters for edge in cluster.edges]
+    columns = [
+        [cluster_id for cluster_id, _ in rows],
+        [edge.a for _, edge in rows],
+        [edge.b for _, edge in rows],
+        [edge.channel for _, edge in rows],
+        [round(edge.similarity, 9) for _, edge in rows],
+        [edge.relabelled for _, edge in rows],
+        [_rounded(edge.frames) for _, edge in rows],
+        [_rounded(edge.instruction) for _, edge in rows],
     ]
-    return pa.RecordBatch.from_pylist(edges, schema=CLUSTERS_SCHEMA)
+    return pa.table(columns, schema=CLUSTERS_SCHEMA)
 
 
 def _rounded(similarity: float | None) -> float | None:
@@ -60,7 +58,7 @@ def write_clusters(staging: Path, clusters: Sequence[DuplicateCluster], params: 
     for index, part in enumerate(part for part in parts if part):
         path = f"{CLUSTERS}/part-{index:05d}.{params.extension}"
         with open_part(staging, path, CLUSTERS_SCHEMA, params, "") as (writer, written):
-            for cluster in part:
-                writer.write(cluster_rows(cluster))
+            for batch in cluster_rows(part).to_batches():
+                writer.write(batch)
         reports += written
     return reports

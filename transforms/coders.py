@@ -128,6 +128,22 @@ class ArrowCoder(beam.coders.Coder):
         return self.kind
 
 
+class BatchCoder(beam.coders.Coder):
+    """Deterministic coder of Arrow batches: one IPC stream each."""
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        return to_ipc(value)
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        return from_ipc(encoded)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> type[pa.RecordBatch]:
+        return pa.RecordBatch
+
+
 class RecordingRefCoder(ArrowCoder):
     """Coder of planned inputs."""
 
@@ -201,3 +217,4 @@ for _coder in (
     LedgerRowCoder,
 ):
     beam.coders.registry.register_coder(_coder.kind, _coder)
+beam.coders.registry.register_coder(pa.RecordBatch, BatchCoder)

@@ -113,12 +113,12 @@ def summarise_column(column: pa.Array | pa.ChunkedArray) -> ColumnSummary:
 
 
 def _summaries(values: NDArray[np.float64]) -> tuple[DimensionSummary, ...]:
-    whole = np.isfinite(values).all(axis=0)
     found = []
     for i, sums in enumerate(exact_sums(values)):
         column = values[:, i] + 0.0
-        finite = column if whole[i] else column[np.isfinite(column)]
-        nan = 0 if whole[i] else int(np.isnan(column).sum())
+        known = np.isfinite(column)
+        finite = column if known.all() else column[known]
+        nan = int(np.isnan(column).sum()) if len(finite) < len(column) else 0
         infinite = len(column) - len(finite) - nan
         least, greatest = float(finite.min(initial=inf)), float(finite.max(initial=-inf))
         found.append(DimensionSummary(nan, infinite, least, greatest, sums, value_histogram.histogram(finite)))

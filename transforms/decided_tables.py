@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +30,8 @@ _NOBODY = Evidence("", "", "", "", 0, 0, 0, "", Fingerprint("", "", ""))
 _KEPT = Decision(_NOBODY, "kept")
 _SOURCE = pa.field("source", pa.string())
 _ROWS_AT_ONCE = 65_536
+_THREADS = min(4, os.cpu_count() or 1)
+"""Files that are written at the same time: Arrow encodes and compresses outside of Python's lock."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def rows_of_source(table: pa.Table) -> Iterator[tuple[str, int, int]]:
 
 def write_ledger(staging: Path, ledger: pa.Table, params: SinkParams) -> list[PartReport]:
     """The ledger's files; raises ValueError naming an id that has two rows."""
-    reports: list[PartReport] = []
+    jobs: list[Callable[[], list[PartReport]]] = []
     for source, start, count in rows_of_source(ledger):
         rows = ledger.slice(start, count).select(LEDGER_SCHEMA.names)
         starts = cut_parts(
@@ -88,8 +93,9 @@ def write_ledger(staging: Path, ledger: pa.Table, params: SinkParams) -> list[Pa
         cuts = [at * int(params.ledger_part_rows) for at in range(len(starts))]
         for index, cut in enumerate(cuts):
             part = rows.slice(cut, int(params.ledger_part_rows))
-            reports += _write(staging, part_path(LEDGER, source, index, params.extension), part, params, source)
-    return reports
+            path = part_path(LEDGER, source, index, params.extension)
+            jobs.append(partial(_write, staging, path, part, params, source))
+    return _together(jobs)
 
 
 def write_evidence(
@@ -104,7 +110,7 @@ def write_evidence(
     owner = measured.owner
     weights = np.bincount(owner, minlength=measured.episodes.num_rows)
     ids = measured.episodes.column("episode_id")
-    reports: list[PartReport] = []
+    jobs: list[Callable[[], list[PartReport]]] = []
     counts: dict[str, int] = {}
     for source, start, count in rows_of_source(measured.episodes):
         names = ids.slice(start, count).to_pylist()
@@ -114,19 +120,21 @@ def write_evidence(
         first = [start + names.index(name) for name in starts] + [start + count]
         for low, high in pairwise(first):
             begin, end = np.searchsorted(owner, (low, high))
-            rows = table.slice(begin, end - begin)
-            if rows.num_rows:
-                part = _evidence_rows(rows, measured.episodes)
+            if end > begin:
                 path = part_path(EVIDENCE, source, counts.get(source, 0), params.extension)
                 counts[source] = counts.get(source, 0) + 1
-                reports += _write(staging, path, part, params, source)
-    return reports + _write_loose(staging, loose, counts, params)
+                rows = table.slice(begin, end - begin)
+                jobs.append(partial(_write_found, staging, path, rows, measured.episodes, params, source))
+    return _together(jobs) + _write_loose(staging, loose, counts, params)
 
 
-def _evidence_rows(rows: pa.Table, episodes: pa.Table) -> pa.Table:
+def _write_found(
+    staging: Path, path: str, rows: pa.Table, episodes: pa.Table, params: SinkParams, source: str
+) -> list[PartReport]:
     at = rows.column("episode")
     keys = [episodes.column(name).take(at) for name in ("episode_id", "content_id")]
-    return pa.table([*keys, *(rows.column(name) for name, _ in FINDING_FIELDS)], schema=EVIDENCE_SCHEMA)
+    part = pa.table([*keys, *(rows.column(name) for name, _ in FINDING_FIELDS)], schema=EVIDENCE_SCHEMA)
+    return _write(staging, path, part, params, source)
 
 
 def _write_loose(
@@ -187,12 +195,13 @@ def write_episodes(
     staging: Path, table: EpisodesTable, parts: Sequence[Part], row_of: Mapping[str, int], params: SinkParams
 ) -> list[PartReport]:
     """The episodes table's files, one for each part of transitions."""
-    reports: list[PartReport] = []
-    for part in parts:
+
+    def write(part: Part) -> list[PartReport]:
         rows = table.rows(np.array([row_of[member.episode_id] for member in part.members], np.int64))
         path = part_path(EPISODES, part.source, part.index, params.extension)
-        reports += _write(staging, path, rows, params, part.source)
-    return reports
+        return _write(staging, path, rows, params, part.source)
+
+    return _together([partial(write, part) for part in parts])
 
 
 def cut_source(
@@ -218,3 +227,10 @@ def _write(staging: Path, path: str, table: pa.Table, params: SinkParams, source
         for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
             writer.write(batch)
     return list(reports)
+
+
+def _together(jobs: Iterable[Callable[[], list[PartReport]]]) -> list[PartReport]:
+    """What jobs that each write files report, in their order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        running = [pool.submit(job) for job in jobs]
+        return [report for one in running for report in one.result()]

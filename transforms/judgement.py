@@ -84,7 +84,8 @@ def finding_of(row: Mapping[str, object]) -> Finding:
 def worst_scores(findings: pa.Table, kept: NDArray[np.bool_], episodes: int) -> Mapping[str, pa.Array]:
     """Check -> a column (episodes,): its value farthest from zero, of equals the positive one, null where none.
 
-    `kept` (episodes,) says whose findings count; a check that none of them was measured by has no column.
+    `findings` are in the order of their episodes. `kept` (episodes,) says whose findings count; a check that none of
+    them was measured by has no column.
     """
     owner = np.asarray(findings.column("episode"), np.int64)
     value = findings.column("value")
@@ -93,12 +94,14 @@ def worst_scores(findings: pa.Table, kept: NDArray[np.bool_], episodes: int) -> 
     names = sorted(pc.unique(chosen).to_pylist())
     code = np.asarray(pc.index_in(chosen, pa.array(names, pa.string())), np.int64)
     number = np.asarray(value.fill_null(0.0), np.float64)[rows]
-    order = np.lexsort((number, np.abs(number)))  # the last written wins
     columns = {}
     for at, name in enumerate(names):
-        mine = order[code[order] == at]
+        mine = np.flatnonzero(code == at)
         held, seen = np.zeros(episodes), np.zeros(episodes, np.bool_)
-        held[owner[rows[mine]]] = number[mine]
-        seen[owner[rows[mine]]] = True
+        of = owner[rows[mine]]  # ascends, so an episode's values lie together
+        starts = np.flatnonzero(np.diff(of, prepend=-1))
+        least, most = (extreme.reduceat(number[mine], starts) for extreme in (np.minimum, np.maximum))
+        held[of[starts]] = np.where(np.abs(least) > most, least, most) + 0.0
+        seen[of[starts]] = True
         columns[name] = pa.array(held, mask=~seen)
     return columns

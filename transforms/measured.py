@@ -7,7 +7,9 @@ anything was decided: quarantined, cut, set aside).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,6 +54,7 @@ _PART_FINDINGS = 200_000
 """A part ends before its episodes have more findings: they are in memory together when it is written."""
 _PART_ROWS = 1_000_000
 _ROWS_AT_ONCE = 4096
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 def store_path(source: str, table: str, index: int, params: SinkParams) -> str:
@@ -193,31 +196,32 @@ def table_of(file: StoredFile) -> str:
 
 def load_measured(files: Sequence[StoredFile]) -> Measured:
     """Read every table but the shingles."""
-    ordered = sorted(files, key=lambda f: (f.source, f.path.name))
-    episodes = [_EMPTY_EPISODES]
-    findings = [_EMPTY_FINDINGS]
-    left = [_EMPTY_LEFT]
+    ordered = [f for f in sorted(files, key=lambda f: (f.source, f.path.name)) if table_of(f) != SHINGLES]
+    found: dict[str, list[pa.Table]] = {EPISODES: [_EMPTY_EPISODES], FINDINGS: [_EMPTY_FINDINGS], LEFT: [_EMPTY_LEFT]}
     starts: dict[tuple[str, str], int] = {}
     count = 0
-    for file in ordered:
-        if table_of(file) == EPISODES:
-            table = _read(file)
-            starts[file.source, file.path.stem.partition("-")[2]] = count
-            count += table.num_rows
-            episodes.append(table)
-    for file in ordered:
-        if table_of(file) == FINDINGS:
-            table = _read(file)
-            start = starts[file.source, file.path.stem.partition("-")[2]]
-            moved = pa.chunked_array([pa.array(np.asarray(table.column("episode")) + start)])
-            findings.append(table.set_column(0, "episode", moved).drop_columns("source"))
-        elif table_of(file) == LEFT:
-            left.append(_read(file))
-    return Measured(*(pa.concat_tables(tables).combine_chunks() for tables in (episodes, findings, left)))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for file, table in zip(ordered, pool.map(_read, ordered), strict=True):
+            place = file.source, file.path.stem.partition("-")[2]
+            if table_of(file) == EPISODES:  # sorts before the findings of its source
+                starts[place] = count
+                count += table.num_rows
+            elif table_of(file) == FINDINGS:
+                moved = pa.chunked_array([pa.array(np.asarray(table.column("episode")) + starts[place])])
+                table = table.set_column(0, "episode", moved).drop_columns("source")
+            found[table_of(file)].append(table)
+        return Measured(
+            *(_in_one_piece(pa.concat_tables(found.pop(name)), pool) for name in (EPISODES, FINDINGS, LEFT))
+        )
+
+
+def _in_one_piece(table: pa.Table, pool: Executor) -> pa.Table:
+    """Each column as one chunk: rows are taken from them in any order."""
+    return pa.table(list(pool.map(pa.ChunkedArray.combine_chunks, table.columns)), schema=table.schema)
 
 
 def _read(file: StoredFile) -> pa.Table:
-    table = pq.ParquetFile(file.path).read()
+    table = pq.ParquetFile(file.path).read(use_threads=False)
     return table.append_column("source", pa.array([file.source] * table.num_rows, pa.string()))
 
 

@@ -16,6 +16,7 @@ from transforms.episode import VideoRef
 from transforms.media_child import MediaChild, MediaParams
 from transforms.media_worker import Reply, Request, message
 from transforms.unreadable import Unreadable
+from transforms.video_header import VideoHeader
 
 __all__ = [
     "FrameChunk",
@@ -40,18 +41,6 @@ class VideoInfo:
     n_keyframes: int
     duration_ns: int
     n_declared: int = 0
-
-
-@dataclass(frozen=True)
-class VideoHeader:
-    """What a video's header says: 0 where it says nothing. `rate_hz` is the mean over the file."""
-
-    codec: str
-    width: int
-    height: int
-    n_declared: int
-    duration_ns: int
-    rate_hz: float
 
 
 @dataclass(frozen=True)
@@ -155,6 +144,16 @@ class MediaDecoder:
         """Encoded JPEG or PNG images as small JPEGs."""
         request = Request("thumbnails", depth=depth, sizes=tuple(map(len, images)))
         return _pictures(self._one(request, images, f"{len(images)} images")[1])
+
+    def video_squares(self, ref: VideoRef, at_ns: Sequence[int], size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) RGB: the whole frame at each of the growing stamps (or the next within a second)."""
+        request = Request("squares", ref.uri, at_ns=tuple(at_ns), size=size)
+        return self._one(request, (), ref.uri)[1]["frames"].astype(np.uint8, copy=False)
+
+    def image_squares(self, images: Sequence[bytes], size: int) -> NDArray[np.uint8]:
+        """(N, size, size, 3) RGB of encoded JPEG or PNG images."""
+        request = Request("squares", sizes=tuple(map(len, images)), size=size)
+        return self._one(request, images, f"{len(images)} images")[1]["frames"].astype(np.uint8, copy=False)
 
     def _one(
         self, request: Request, bodies: Sequence[bytes], place: str

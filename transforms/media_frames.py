@@ -11,6 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.video_header import VideoHeader
+
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libopenjpeg": "jpeg2000"}
 DEMUXERS = "mov,matroska,webm"
 
@@ -144,18 +146,6 @@ def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIn
         )
 
 
-@dataclass(frozen=True)
-class VideoHeader:
-    """What a file's header says of its first video stream; 0 where it says nothing."""
-
-    codec: str
-    width: int
-    height: int
-    n_declared: int
-    duration_ns: int
-    rate_hz: float
-
-
 def video_header(uri: str, how: Decoding) -> VideoHeader:
     """The header alone, no packet read. Raises MediaError, `truncated` where an mp4 is shorter than its boxes say."""
     with _open(uri) as container:
@@ -175,6 +165,22 @@ def video_header(uri: str, how: Decoding) -> VideoHeader:
             duration_ns=to_ns(stream.duration, stream) if stream.duration else duration,
             rate_hz=float(stream.average_rate or 0),
         )
+
+
+def keys_before(uri: str, at_ns: Sequence[int], how: Decoding) -> list[int]:
+    """Stamp, in ns, of the last keyframe at or before each wanted one, as the container's index has it.
+
+    The index holds decoding stamps, which are never later than those a frame is shown at. 0 where it names none.
+    """
+    with _open(uri) as container:
+        stream = _video_stream(container, uri, how)
+        base, entries = stream.time_base, stream.index_entries
+        found = []
+        for wanted in at_ns:
+            ticks = wanted * base.denominator // (1_000_000_000 * base.numerator)
+            place = entries.search_timestamp(ticks, backward=True)
+            found.append(to_ns(entries[place].timestamp, stream) if place >= 0 else 0)
+    return found
 
 
 def window(uri: str, start_ns: int, end_ns: int, how: Decoding) -> Iterator[tuple[int, av.VideoFrame]]:

@@ -25,6 +25,7 @@ from transforms.media_frames import (
     window,
 )
 from transforms.media_light import Measures
+from transforms.media_samples import image_squares, video_squares
 from transforms.media_thumbnails import image_thumbnails, video_thumbnails
 
 CHUNK_BYTES = 1 << 24
@@ -42,9 +43,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One piece of work; images follow the head as raw bytes of the given `sizes`; `at_ns` are thumbnails' stamps."""
+    """One piece of work; images follow the head as raw bytes of the given `sizes`.
 
-    work: Literal["header", "probe", "stats", "frames", "thumbnails"]
+    `at_ns` are the stamps of thumbnails and squares, `size` the edge of a square in pixels.
+    """
+
+    work: Literal["header", "probe", "stats", "frames", "thumbnails", "squares"]
     uri: str = ""
     start_ns: int = 0
     end_ns: int = 0
@@ -52,6 +56,7 @@ class Request(msgspec.Struct, frozen=True):
     depth: bool = False
     sizes: tuple[int, ...] = ()
     at_ns: tuple[int, ...] = ()
+    size: int = 0
 
 
 class ArrayHead(msgspec.Struct, frozen=True):
@@ -156,6 +161,20 @@ def _send_thumbnails(request: Request, images: list[bytes], how: Decoding, chann
     channel.send_arrays("done", {"pts_ns": np.asarray(stamps, np.int64), "sizes": sizes, "data": data})
 
 
+def _send_squares(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:
+    if request.uri:
+        found = video_squares(request.uri, request.at_ns, request.size, how)
+    else:
+        found = image_squares(images, request.size, how)
+    stamps, squares = [], []
+    for stamp, picture in found:
+        stamps.append(stamp)
+        squares.append(picture)
+        channel.alive()
+    frames = np.stack(squares) if squares else np.zeros((0, request.size, request.size, 3), np.uint8)
+    channel.send_arrays("done", {"pts_ns": np.asarray(stamps, np.int64), "frames": frames})
+
+
 def _answer(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:
     if request.work == "probe":
         index = packet_index(request.uri, how, channel.alive)
@@ -186,6 +205,8 @@ def _answer(request: Request, images: list[bytes], how: Decoding, channel: _Chan
         )
     elif request.work == "frames":
         _send_chunks(_frames(request, images, how), request, channel)
+    elif request.work == "squares":
+        _send_squares(request, images, how, channel)
     elif request.work == "thumbnails":
         _send_thumbnails(request, images, how, channel)
     else:

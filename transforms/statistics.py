@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from transforms.part_writer import file_hash, put_in_place, temporary_file
 
 _ROWS_AT_ONCE = 4096
 _NUMBERS_AT_ONCE = 1 << 20
+_COLUMNS_AT_ONCE = 2
 _LEAST_BYTES = 4
 """Of a number in a list, a number of its own being counted as a row: near enough to bound memory."""
 QUANTILES: Mapping[str, float] = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -99,8 +101,10 @@ class _SummariseFile(beam.DoFn):
             own = None
             if len(embodiments) > 1:
                 own = pc.field(EPISODE_ID).isin(owner.filter(pc.equal(owner["embodiment"], embodiment))[EPISODE_ID])
-            for name in names:
-                yield group_key(report.source, embodiment, name), summarise_pieces(_pieces(steps, name, own))
+            with ThreadPoolExecutor(_COLUMNS_AT_ONCE) as pool:
+                found = pool.map(lambda name, rows=own: summarise_pieces(_pieces(steps, name, rows)), names)
+                for name, summary in zip(names, found, strict=True):
+                    yield group_key(report.source, embodiment, name), summary
 
 
 def summarise_pieces(pieces: Iterable[pa.Array]) -> ColumnSummary:

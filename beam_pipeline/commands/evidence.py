@@ -58,4 +58,6 @@ def run(arguments: Sequence[str]) -> int:
             soft_wrap=True,
             markup=False,
         )
+    for stale in pipeline.measured_otherwise(own.output):
+        errors.print(f"warning: {stale}", markup=False, soft_wrap=True)
     return DONE

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,8 @@ from transforms.episode import VideoRef
 from transforms.media import VideoInfo, shared_decoder
 from transforms.stage import Unreadable
 
+_SAME_FRAME_NS = 1_000
+"""Stamps are kept as float seconds: to the microsecond."""
 REENCODE = "use --videos reencode, which encodes the shown frames anew"
 
 
@@ -85,7 +88,8 @@ def shown_frames(curated: CuratedSet, one: ScannedEpisode, name: str) -> Iterato
     if (np.diff(wanted) < 0).any():
         step = int(np.flatnonzero(np.diff(wanted) < 0)[0]) + 1
         raise ExportError(
-            f"{one.place}: step {step} shows an earlier frame of {name} than the step before; --without {name}"
+            f"{one.place}: step {step} shows the frame of {name} at {wanted[step] / 1e9:g} s, step {step - 1} that at "
+            f"{wanted[step - 1] / 1e9:g} s; frames are encoded in their order: curate again, or --without {name}"
         )
     at = 0
     path = curated.folder / video.path
@@ -102,6 +106,33 @@ def shown_frames(curated: CuratedSet, one: ScannedEpisode, name: str) -> Iterato
         raise ExportError(
             f"{path} has no frame at {wanted[at] / 1e9:g} s, which step {at} of {one.place} shows; curate again"
         )
+
+
+def sampled_frames(curated: CuratedSet, one: ScannedEpisode, name: str, steps: NDArray[np.int64]) -> Iterator[Frame]:
+    """The frame (H, W, 3) that each of some steps shows, in the file's order; the others are passed over unconverted.
+
+    PyAV reads them here, as it does in training: a decoding child for each camera of each episode takes far longer.
+    Raises ExportError where the file cannot give one.
+    """
+    video = one.videos[name]
+    path = curated.folder / video.path
+    wanted = np.sort(video.pts_ns[steps])
+    at = 0
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            container.seek(int(wanted[0] / 1e9 / (stream.time_base or 1)), stream=stream)
+            for frame in container.decode(stream):
+                pts_ns = round((frame.pts or 0) * (stream.time_base or 1) * 1_000_000_000)
+                while at < len(wanted) and abs(int(wanted[at]) - pts_ns) <= _SAME_FRAME_NS:
+                    yield frame.to_ndarray(format="rgb24")
+                    at += 1
+                if at == len(wanted) or pts_ns > wanted[at]:
+                    break
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise ExportError(f"{path} cannot be decoded: {error}; curate again") from error
+    if at < len(wanted):
+        raise ExportError(f"{path} has no frame at {wanted[at] / 1e9:g} s, which {one.place} shows; curate again")
 
 
 class WholeFiles:

@@ -37,6 +37,10 @@ class Pictures:
     shape: tuple[int, int, int]
     depth: bool
 
+    def __str__(self) -> str:
+        height, width, channels = self.shape
+        return f"{width}x{height} px and {channels}"
+
 
 @dataclass(frozen=True, eq=False)
 class ScannedEpisode:

@@ -169,7 +169,12 @@ def _cameras(curated: CuratedSet, scanned: Sequence[ScannedEpisode], options: Ex
                 )
         kinds = {name in one.videos for one in scanned}
         if len(kinds) > 1:
-            raise ExportError(f"{name} is a video in some episodes and pictures in others; --without {name}")
+            video, other = (
+                next(one.place for one in scanned if (name in one.videos) is kind) for kind in (True, False)
+            )
+            raise ExportError(
+                f"{name} is a video in {video} and pictures in {other}; LeRobot needs one kind: --without {name}"
+            )
         if kinds.pop():
             shape, depth = _video_shape(curated, name, scanned), any(one.videos[name].depth for one in scanned)
             dtype = "video"
@@ -179,7 +184,8 @@ def _cameras(curated: CuratedSet, scanned: Sequence[ScannedEpisode], options: Ex
             shape = (*shape[:2], 3) if dtype == "video" else shape
         if depth and dtype == "video":
             raise ExportError(
-                f"{name} holds depth, which LeRobot reads from pictures, not from videos; --without {name}"
+                f"source {scanned[0].episode.source!r}: {name} holds depth in a video, and LeRobot reads depth from "
+                f"pictures alone; --without {name}"
             )
         features.append(Feature(name, dtype, shape, CAMERA_NAMES, name))
     return features
@@ -187,14 +193,16 @@ def _cameras(curated: CuratedSet, scanned: Sequence[ScannedEpisode], options: Ex
 
 def _video_shape(curated: CuratedSet, name: str, scanned: Iterable[ScannedEpisode]) -> tuple[int, int, int]:
     sizes: dict[str, tuple[int, int, int]] = {}
+    first = ""
     for one in scanned:
+        first = first or one.place
         path = one.videos[name].path
         if path not in sizes:
             sizes[path] = video_size(curated, path, one.place)
             if sizes[path] != next(iter(sizes.values())):
                 a, b = next(iter(sizes.values())), sizes[path]
                 raise ExportError(
-                    f"{name} has {a[1]}x{a[0]} px at first and {b[1]}x{b[0]} in {one.place}; LeRobot needs one size: "
+                    f"{name} has {a[1]}x{a[0]} px in {first} and {b[1]}x{b[0]} in {one.place}; LeRobot needs one size: "
                     f"--without {name}, or curate the two as two sources"
                 )
     return next(iter(sizes.values()))
@@ -218,8 +226,8 @@ def _picture_shape(
     for one, pictures in zip(scanned, found, strict=True):
         if pictures != found[0]:
             raise ExportError(
-                f"{name} has pictures of {found[0].shape} at first and of {pictures.shape} in {one.place}; LeRobot "
-                f"needs one size: --without {name}, or curate the two as two sources"
+                f"{name} has pictures of {found[0]} channels in {scanned[0].place} and of {pictures} in {one.place}; "
+                f"LeRobot needs one size: --without {name}, or curate the two as two sources"
             )
     return found[0].shape, found[0].depth
 

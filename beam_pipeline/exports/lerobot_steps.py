@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 
 from beam_pipeline.curated import CuratedSet
 from beam_pipeline.exports.export import ExportError
-from beam_pipeline.exports.lerobot_cameras import shown_frames
+from beam_pipeline.exports.lerobot_cameras import sampled_frames, shown_frames
 from beam_pipeline.exports.lerobot_clock import as_fraction, seconds
 from beam_pipeline.exports.lerobot_columns import Feature, Values, arrow_of, values_of
 from beam_pipeline.exports.lerobot_scan import SIXTEEN_BIT, ScannedEpisode, pictures_of, require_all
@@ -105,8 +104,8 @@ def _encoded(one: ScannedEpisode, name: str, column: pa.Array) -> list[bytes]:
         other = pictures_of(picture)
         if other != one.pictures[name]:
             raise ExportError(
-                f"{one.place}: step {step} has a picture of {other.shape} from {name}, step 0 one of "
-                f"{one.pictures[name].shape}; LeRobot needs one size: --without {name}, or reject such episodes"
+                f"{one.place}: step {step} has a picture of {other} channels from {name}, step 0 one of "
+                f"{one.pictures[name]}; LeRobot needs one size: --without {name}, or reject such episodes"
             )
     return found
 
@@ -137,14 +136,14 @@ def camera_statistics(
         for frame in decoded(pictures, feature.shape[2], f"{one.place}: {feature.name}"):
             counts.add(frame)
         return counts
+    if encode_into is None:
+        for frame in sampled_frames(curated, one, feature.name, sampled):
+            counts.add(frame)
+        return counts
     chosen = set(sampled.tolist())
-    with ExitStack() as stack:
-        encoder = None
-        if encode_into is not None:
-            encoder = stack.enter_context(Encoder(encode_into, as_fraction(data.fps), *feature.shape[:2]))
+    with Encoder(encode_into, as_fraction(data.fps), *feature.shape[:2]) as encoder:
         for step, frame in enumerate(frames_of(curated, one, columns, feature.name)):
-            if encoder is not None:
-                encoder.add(frame)
+            encoder.add(frame)
             if step in chosen:
                 counts.add(frame)
     return counts

@@ -66,12 +66,14 @@ def carry(source: Path, target: Path, how: Videos) -> None:
 
 def remux(source: Path, target: Path) -> None:
     """The video packets of a file in a new mp4 with its index in front: the same frames at the same times, no sound."""
+    codec = "its codec"
     try:
         with (
             av.open(str(source)) as read,
             av.open(str(target), "w", options={"fflags": "+bitexact", "movflags": "+faststart"}) as written,
         ):
             stream = read.streams.video[0]
+            codec = stream.codec_context.codec.canonical_name
             copy = written.add_stream_from_template(stream)
             copy.time_base = stream.time_base
             for packet in read.demux(stream):
@@ -80,7 +82,9 @@ def remux(source: Path, target: Path) -> None:
                     written.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         target.unlink(missing_ok=True)
-        raise ExportError(f"{source} cannot be remuxed into an mp4: {error}; use --videos reencode") from error
+        raise ExportError(
+            f"{source} cannot be remuxed into an mp4, which does not hold {codec}: {error}; use --videos reencode"
+        ) from error
 
 
 class Encoder:

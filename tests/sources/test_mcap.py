@@ -21,6 +21,7 @@ from transforms.episode import ImageRef, Recording, Utterance, VideoRef
 from transforms.loader import plan, read_images
 from transforms.sources import mcap
 from transforms.temporal_alignment import TemporalAlignmentParams, align
+from transforms.unreadable import Unreadable
 
 STATE, LEAD = "/arm/joint_states", "/arm/leader/joint_states"
 T = 30
@@ -193,6 +194,11 @@ def test_images_are_referenced_and_read_back(tmp_path: Path) -> None:
         read_images(refs["front"], [6])
     steps = align(recording, TemporalAlignmentParams()).streams["steps"]
     assert steps.column("observation.images.wrist.index").to_pylist() == list(range(6))
+    path.unlink()
+    with pytest.raises(
+        Unreadable, match=r"a\.mcap: image 0 of /front/image_raw/compressed: .*copy or record the file again"
+    ):
+        mcap.read_images(refs["front"], [0])
 
 
 def test_a_camera_of_a_format_that_is_not_read_is_named(tmp_path: Path) -> None:

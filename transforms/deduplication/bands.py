@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-import transforms.coders
+from transforms.deduplication.jaccard import Rows
 from transforms.deduplication.minhash import Ints, band_keys, mix64
-from transforms.handlers.minhash import DocumentBlock
+from transforms.deduplication.shingles import Hashes
+
+Parted = tuple[int, pa.RecordBatch]
+"""A partition and Arrow rows of it."""
 
 
-def band_rows(
-    block: DocumentBlock, signed: Ints, bands: int, rows: int, partitions: int
-) -> Iterator[tuple[int, bytes]]:
-    """(partition, Arrow rows of band, key, id) of a block: rows that share a bucket share a partition."""
-    keys = band_keys(signed, bands, rows)
-    band = np.broadcast_to(np.arange(bands, dtype=np.uint16), keys.shape).reshape(-1)
-    flat = keys.reshape(-1)
-    owner = np.repeat(np.arange(len(block.ids)), bands)
-    part = (mix64(flat + band) % np.uint64(partitions)).astype(np.int64)
-    ids = pa.array(block.ids, pa.string())
-    for p in np.unique(part):
-        own = np.flatnonzero(part == p)
-        columns = [pa.array(band[own]), pa.array(flat[own]), ids.take(pa.array(owner[own]))]
-        yield int(p), transforms.coders.to_ipc(pa.record_batch(columns, ["band", "key", "id"]))
+def band_rows(rows: Rows, ranks: Hashes, signed: Ints, bands: int, band_rows: int, partitions: int) -> Iterator[Parted]:
+    """(partition, Arrow rows of key, rank, row) of N signed documents: equal keys are one bucket, in one partition."""
+    keys = band_keys(signed, bands, band_rows)
+    salt = mix64(np.arange(1, bands + 1, dtype=np.uint64))
+    flat = (keys ^ salt).reshape(-1)
+    columns = {"key": flat, "rank": np.repeat(ranks, bands), "row": np.repeat(rows, bands)}
+    yield from parted(columns, mix64(flat), partitions)
+
+
+def parted(columns: Mapping[str, NDArray[Any] | pa.Array], hashes: Hashes, partitions: int) -> Iterator[Parted]:
+    """(partition, Arrow batch of the columns' values in it), by a hash of each value."""
+    part = (hashes % np.uint64(partitions)).astype(np.int64)
+    order = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[order], np.arange(partitions + 1))
+    taken = pa.array(order)
+    arrays = [v.take(taken) if isinstance(v, pa.Array) else pa.array(v[order]) for v in columns.values()]
+    ordered = pa.record_batch(arrays, list(columns))
+    for index in np.flatnonzero(np.diff(bounds)).tolist():
+        yield index, ordered.slice(bounds[index], bounds[index + 1] - bounds[index])

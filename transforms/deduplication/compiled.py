@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from functools import lru_cache
 from types import ModuleType
 
@@ -15,3 +16,9 @@ def compiled() -> ModuleType | None:
     except ImportError:
         return None
     return importlib.import_module("transforms.deduplication.numba_kernels")
+
+
+def allowed_threads() -> int:
+    """Threads that a kernel may use here: what the runner's worker was granted by its CPU hint, else one."""
+    granted = os.environ.get("NUMBA_NUM_THREADS", "1")
+    return max(int(granted), 1) if granted.isdecimal() else 1

@@ -5,22 +5,23 @@ Only motion makes a candidate; frames and instruction are asked once two motions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import PredictionResult, RunInference
 
-import transforms.coders
-import transforms.resources
 from transforms.deduplication.agreement import AgreementParams, verify
-from transforms.deduplication.bands import band_rows
-from transforms.deduplication.buckets import candidates
-from transforms.deduplication.pairs import pair_rows
-from transforms.deduplication.shingle_files import ShingleFiles
-from transforms.evidence import DuplicateEdge
-from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
+from transforms.deduplication.document_files import DocumentFiles, Layout
+from transforms.deduplication.jaccard import Rows
+from transforms.deduplication.similar_documents import LshParams, SimilarDocuments
+from transforms.evidence import DuplicateEdge, Fingerprint, FrameSample
+from transforms.handlers.minhash import Device
+
+EPISODES = Layout("episode_id", "content_id", "trajectory_shingles", every_content=True)
+"""Stored fingerprints as documents: their trajectories are what is compared."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class DedupParams(AgreementParams):
     """How near duplicates are found, by `bands * rows` permutations, and from when on two episodes agree.
 
     A pair of Jaccard J meets with probability 1 - (1 - J^rows)^bands: at 32 x 4, 0.87 for J = 0.5, 0.988 for 0.6,
-    0.9998 for 0.7. In a bucket of more than `max_bucket` documents not all pairs are compared, but a star of stars.
+    0.9998 for 0.7. In a bucket of more than `max_bucket` documents not all pairs are compared, but stars and centres.
     `partitions` bound the memory of one group of buckets, `block_bytes` that of one call of the kernel.
 
     Trajectories and texts agree by the Jaccard similarity of their shingles. Two frames agree where at most
@@ -51,43 +52,54 @@ class DedupParams(AgreementParams):
             if getattr(self, name) < least:
                 raise ValueError(f"dedup.{name} is {getattr(self, name)}; need at least {least}")
 
-
-class _Blocks(beam.DoFn):
-    """A shingle file -> its moving, distinct contents as blocks."""
-
-    def __init__(self, params: DedupParams) -> None:
-        self._params = params
-        self._files: ShingleFiles | None = None
-
-    def process(self, element: str, paths: Sequence[str]) -> Iterator[DocumentBlock]:
-        if self._files is None or not self._files.are(paths):
-            self._files = ShingleFiles(paths)
-        yield from self._files.blocks(element, self._params.block_bytes)
-
-    def teardown(self) -> None:
-        self._files = None
+    def lsh(self) -> LshParams:
+        """What finds similar trajectories."""
+        return LshParams(
+            threshold=self.trajectory_jaccard,
+            bands=self.bands,
+            rows=self.rows,
+            seed=self.seed,
+            max_bucket=self.max_bucket,
+            partitions=self.partitions,
+            block_bytes=self.block_bytes,
+            device=self.device,
+            gpus=self.gpus,
+        )
 
 
-class _Verify(beam.DoFn):
-    """Candidate pairs of a partition -> the edges that exact Jaccard confirms, each once."""
+class _Judge(beam.DoFn):
+    """Arrow rows of edges -> edges between episodes: exact ones as they are, near ones where all channels agree."""
 
     def __init__(self, params: DedupParams) -> None:
         self._params = params
-        self._candidates = Metrics.counter("demosift", "dedup.candidates")
-        self._verified = Metrics.counter("demosift", "dedup.verified")
         self._relabelled = Metrics.counter("demosift", "dedup.relabelled")
 
-    def process(self, row: tuple[int, Iterable[bytes]], paths: Sequence[str]) -> Iterator[DuplicateEdge]:
-        batches = [transforms.coders.from_ipc(batch) for batch in row[1]]
-        pairs = sorted({pair for b in batches for pair in zip(*(c.to_pylist() for c in b.columns), strict=True)})
-        known = ShingleFiles(paths).fingerprints(sorted({end for pair in pairs for end in pair}))
-        self._candidates.inc(len(pairs))
-        for a, b in pairs:
+    def process(self, batch: pa.RecordBatch, paths: Sequence[str]) -> Iterator[DuplicateEdge]:
+        pairs = np.concatenate([batch.column(end).to_numpy() for end in ("a", "b")])
+        rows, ends = np.unique(pairs, return_inverse=True)
+        files = DocumentFiles(paths, EPISODES)
+        both = zip(*ends.reshape(2, -1).tolist(), strict=True)
+        if batch.schema.get_field_index("similarity") < 0:
+            names = files.ids(rows).to_pylist()
+            for a, b in both:
+                low, high = sorted((names[a], names[b]))
+                yield DuplicateEdge(low, high, "exact", 1.0)
+            return
+        known = fingerprints(files, rows)
+        for a, b in both:
             edge = verify(known[a], known[b], self._params)
             if edge is not None:
-                self._verified.inc()
                 self._relabelled.inc(int(edge.relabelled))
                 yield edge
+
+
+def fingerprints(files: DocumentFiles, rows: Rows) -> list[Fingerprint]:
+    """The stored fingerprints of some rows, sorted and unique, in that order."""
+    found = []
+    for record in files.records(rows).to_pylist():
+        samples = tuple(FrameSample(**sample) for sample in record.pop("frames", None) or ())
+        found.append(Fingerprint(**record, frames=samples))
+    return found
 
 
 class GPUDeduplicator(beam.PTransform):
@@ -102,35 +114,9 @@ class GPUDeduplicator(beam.PTransform):
 
     def expand(self, files: beam.PCollection[str]) -> beam.PCollection[DuplicateEdge]:
         params = self._params
-        all_files = beam.pvalue.AsList(files)
-        infer = RunInference(MinHashHandler(params.bands * params.rows, params.seed, params.device))
-        if params.gpus is not None:
-            infer = infer.with_resource_hints(gpus=params.gpus)
-        near = (
-            files
-            | "ReadBlocks" >> beam.ParDo(_Blocks(params), all_files).with_output_types(DocumentBlock)
-            | "SignBlocks" >> infer
-            | "CutBands" >> beam.FlatMap(_bands_of, params).with_output_types(tuple[int, bytes])
-            | "GroupBuckets" >> beam.GroupByKey()
-            | "PairBuckets" >> beam.FlatMap(_pairs_of, params).with_output_types(tuple[int, bytes])
-            | "GroupPairs" >> beam.GroupByKey()
-            | "VerifyPairs" >> beam.ParDo(_Verify(params), all_files).with_output_types(DuplicateEdge)
+        found = files | "FindSimilar" >> SimilarDocuments(params.lsh(), EPISODES)
+        return (
+            (found["exact"], found["near"])
+            | "MergeEdges" >> beam.Flatten()
+            | "JudgeEdges" >> beam.ParDo(_Judge(params), beam.pvalue.AsList(files)).with_output_types(DuplicateEdge)
         )
-        exact = (
-            files.pipeline
-            | "StartContents" >> beam.Create([None])
-            | "LinkContents" >> beam.FlatMap(_content_edges, all_files).with_output_types(DuplicateEdge)
-        )
-        return (exact, near) | "MergeEdges" >> beam.Flatten()
-
-
-def _content_edges(element: None, paths: Sequence[str]) -> Iterator[DuplicateEdge]:
-    yield from ShingleFiles(paths).content_edges()
-
-
-def _bands_of(result: PredictionResult, params: DedupParams) -> Iterator[tuple[int, bytes]]:
-    return band_rows(result.example, result.inference, params.bands, params.rows, params.partitions)
-
-
-def _pairs_of(row: tuple[int, Iterable[bytes]], params: DedupParams) -> Iterator[tuple[int, bytes]]:
-    return pair_rows(candidates(row[1], params.max_bucket), params.partitions)

@@ -1,32 +1,63 @@
-"""MinHash signatures and LSH bands, the same bits on every backend: wrapping int32, signed minimum."""
+"""MinHash signatures and LSH bands, the same bits on every backend: wrapping int32, signed minimum.
+
+A signature value is the minimum over a document's shingles of `a * x + b`, a odd, x mixed to 32 bits. On the circle of
+int32 that is the shingle next after one place; the next before it, and both at the opposite place, are the minima of
+three more such forms, of `-a` and of `b + 2^31`. So one product serves four permutations (Min-Max Hash: Ji, Li,
+Yan, Tian, Zhang, ICDM 2013, where the maximum joins the minimum without bias and with no more variance).
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int32]
-Hashes = NDArray[np.uint64]
+from transforms.deduplication.compiled import compiled
+from transforms.deduplication.shingles import Hashes as Hashes
+from transforms.deduplication.shingles import Offsets, blocks, read_only
 
+Ints = NDArray[np.int32]
+
+OPPOSITE = np.int32(-(2**31))
+"""2^31 in int32: half the circle. Its addition and its exclusive or are the same."""
 _BLOCK_SHINGLES = 1 << 17
 """Shingles worked on at once: their 512 KiB stay in the cache while every permutation passes over them."""
 
 
 @dataclass(frozen=True)
 class Permutations:
-    """Multipliers (P,), all odd, and offsets (P,) of `a * x + b` in wrapping int32."""
+    """`count` = P permutations of int32 by Q = ceil(P / 4) products: `a` (Q,), all odd, and `b` (Q,).
+
+    The p-th signature value comes from product p mod Q, by form p div Q: minimum of (a, b), of (a, b + 2^31), of
+    (-a, -b - 1), of (-a, -b - 1 + 2^31).
+    """
 
     a: Ints
     b: Ints
+    count: int
+
+    def __post_init__(self) -> None:
+        products = -(-self.count // 4)
+        if not len(self.a) == len(self.b) == products:
+            raise ValueError(f"{len(self.a)} multipliers, {len(self.b)} offsets; {self.count} values need {products}")
+
+    def linear(self) -> tuple[Ints, Ints]:
+        """Multipliers (P,) and offsets (P,) of every `a * x + b` whose minimum is a value."""
+        a, b = self.a, self.b
+        multipliers = np.concatenate([a, a, np.negative(a), np.negative(a)])
+        offsets = np.concatenate([b, b ^ OPPOSITE, ~b, ~b ^ OPPOSITE])
+        return multipliers[: self.count], offsets[: self.count]
 
 
 def permutations(count: int, seed: int) -> Permutations:
     """`count` permutations of int32 from a seed."""
-    draw = np.random.Generator(np.random.PCG64(seed)).integers(0, 1 << 32, (2, count), np.uint64).astype(np.uint32)
-    return Permutations((draw[0] | np.uint32(1)).view(np.int32), draw[1].view(np.int32))
+    if count < 1:
+        raise ValueError(f"{count} permutations; need at least 1")
+    shape = (2, -(-count // 4))
+    draw = np.random.Generator(np.random.PCG64(seed)).integers(0, 1 << 32, shape, np.uint64).astype(np.uint32)
+    return Permutations((draw[0] | np.uint32(1)).view(np.int32), draw[1].view(np.int32), count)
 
 
 def mix32(shingles: Hashes) -> Ints:
@@ -47,38 +78,55 @@ def mix64(x: Hashes) -> Hashes:
     return x ^ (x >> np.uint64(31))
 
 
-def signatures(shingles: Hashes, offsets: NDArray[np.int64], perms: Permutations) -> Ints:
-    """(N, P) signatures of N documents, the i-th holding `shingles[offsets[i]:offsets[i + 1]]`.
+def signatures(shingles: Hashes, offsets: Offsets, perms: Permutations, threads: int = 1) -> Ints:
+    """(N, P) signatures of N documents, the i-th holding `shingles[offsets[i]:offsets[i + 1]]`; order is no matter.
 
-    Raises ValueError for a document without shingles: it has no signature and must abstain before.
+    By numba on `threads` threads where it is installed, else by NumPy on one. Raises ValueError for a document without
+    shingles: it has no signature and must abstain before.
     """
     sizes = np.diff(offsets)
     if len(sizes) and sizes.min() < 1:
         raise ValueError(f"document {int(np.argmin(sizes))} has no shingles; leave it out of the block")
-    out = np.empty((len(perms.a), len(sizes)), np.int32)
+    twin = compiled()
+    if twin is None:
+        return numpy_signatures(shingles, offsets, perms)
+    shingles, offsets = read_only(shingles), read_only(offsets)
+    out = np.empty((len(sizes), perms.count), np.int32)
+    if threads == 1:
+        twin.signatures(shingles, offsets, perms.a, perms.b, out)
+        return out
+    share = max(-(-len(shingles) // threads), 1)
+    with ThreadPoolExecutor(threads) as pool:
+        done = [
+            pool.submit(twin.signatures, shingles, offsets[start : stop + 1], perms.a, perms.b, out[start:stop])
+            for start, stop in blocks(offsets, share)
+        ]
+        for part in done:
+            part.result()
+    return out
+
+
+def numpy_signatures(shingles: Hashes, offsets: Offsets, perms: Permutations) -> Ints:
+    """As `signatures`, by NumPy alone."""
+    out = np.empty((4 * len(perms.a), len(offsets) - 1), np.int32)
+    rows = out.reshape(4, len(perms.a), len(offsets) - 1)
     hashed = mix32(shingles)
-    start = 0
-    while start < len(sizes):
-        stop = int(np.searchsorted(offsets, offsets[start] + _BLOCK_SHINGLES, "right")) - 1
-        stop = min(max(stop, start + 1), len(sizes))
+    for start, stop in blocks(offsets, _BLOCK_SHINGLES):
         x = hashed[offsets[start] : offsets[stop]]
         bounds = offsets[start:stop] - offsets[start]
         scratch = np.empty_like(x)
-        for p in range(len(perms.a)):
-            np.multiply(x, perms.a[p], out=scratch)
-            np.add(scratch, perms.b[p], out=scratch)
-            np.minimum.reduceat(scratch, bounds, out=out[p, start:stop])
-        start = stop
-    return np.ascontiguousarray(out.T)
-
-
-def padded_signatures(x: Any, perms: Permutations, xp: Any) -> Any:
-    """(N, P) signatures of an (N, L) rectangle of mixed int32 shingles, rows padded with a shingle of their own.
-
-    `xp` is an array library with NumPy's names; the same bits as `signatures`, on the device that holds `x`.
-    """
-    rows = [xp.min(x * int(a) + int(b), axis=1) for a, b in zip(perms.a, perms.b, strict=True)]
-    return xp.stack(rows, axis=1)
+        circle = scratch.view(np.uint32)
+        for product in range(len(perms.a)):
+            np.multiply(x, perms.a[product], out=scratch)
+            np.add(scratch, perms.b[product], out=scratch)
+            least, opposite_least, most, opposite_most = rows[:, product, start:stop]
+            np.minimum.reduceat(scratch, bounds, out=least)
+            np.minimum.reduceat(circle, bounds, out=opposite_least.view(np.uint32))
+            np.maximum.reduceat(scratch, bounds, out=most)
+            np.maximum.reduceat(circle, bounds, out=opposite_most.view(np.uint32))
+    rows[1::2] ^= OPPOSITE
+    np.invert(rows[2:], out=rows[2:])
+    return np.ascontiguousarray(out[: perms.count].T)
 
 
 def band_keys(signed: Ints, bands: int, rows: int) -> Hashes:

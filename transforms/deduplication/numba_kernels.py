@@ -9,6 +9,9 @@ import numpy as np
 
 from transforms.deduplication.letters import BYTE_BASE, WORD_BASE
 
+_CHUNK = 2048
+"""Mixed shingles held at once: 8 KiB, so that they and a few hundred minima stay in the first cache."""
+_OPPOSITE = np.uint32(1 << 31)
 _BYTE_BASE = np.uint64(BYTE_BASE)
 _WORD_BASE = np.uint64(WORD_BASE)
 
@@ -65,3 +68,52 @@ def word_hashes(data, offsets, n, table, hashes, bounds):  # type: ignore[no-unt
         used = first + grams
         bounds[text + 1] = used
     return used
+
+
+@numba.njit(inline="always")
+def _mix32(shingle):  # type: ignore[no-untyped-def]
+    # numba widens uint32 products to 64 bits: every step is cut back
+    x = np.uint32(shingle ^ (shingle >> np.uint64(32)))
+    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
+    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
+    return np.int32(x ^ (x >> np.uint32(16)))
+
+
+@_kernel
+def signatures(shingles, offsets, a, b, out):  # type: ignore[no-untyped-def]
+    """Writes `out` (N, P) int32 for products `a`, `b` (Q,); N documents by `offsets` (N + 1,) into `shingles` uint64.
+
+    Six shingles meet all products at a time: their broadcasts stay in registers, and each minimum is loaded and stored
+    once for the six.
+    """
+    products, count = len(a), out.shape[1]
+    mixed = np.empty(_CHUNK + 6, np.int32)
+    least, most = np.empty(products, np.int32), np.empty(products, np.int32)
+    low, high = np.empty(products, np.uint32), np.empty(products, np.uint32)
+    for document in range(len(offsets) - 1):
+        least[:], most[:] = np.int32(2**31 - 1), np.int32(-(2**31))
+        low[:], high[:] = np.uint32(2**32 - 1), np.uint32(0)
+        for start in range(offsets[document], offsets[document + 1], _CHUNK):
+            size = min(offsets[document + 1] - start, _CHUNK)
+            for i in range(size):
+                mixed[i] = _mix32(shingles[start + i])
+            for i in range(size, size + 5):
+                mixed[i] = mixed[0]
+            for i in range(0, size, 6):
+                x0, x1, x2 = mixed[i], mixed[i + 1], mixed[i + 2]
+                x3, x4, x5 = mixed[i + 3], mixed[i + 4], mixed[i + 5]
+                for p in range(products):
+                    m, n, u, v = least[p], most[p], low[p], high[p]
+                    for x in (x0, x1, x2, x3, x4, x5):
+                        h = np.int32(x * a[p] + b[p])
+                        m, n, u, v = min(m, h), max(n, h), min(u, np.uint32(h)), max(v, np.uint32(h))
+                    least[p], most[p], low[p], high[p] = m, n, u, v
+        row = out[document]
+        for p in range(products):
+            row[p] = least[p]
+        for p in range(min(products, count - products)):
+            row[products + p] = np.int32(low[p] ^ _OPPOSITE)
+        for p in range(min(products, count - 2 * products)):
+            row[2 * products + p] = ~most[p]
+        for p in range(min(products, count - 3 * products)):
+            row[3 * products + p] = ~np.int32(high[p] ^ _OPPOSITE)

@@ -1,23 +1,36 @@
-"""Candidate pairs as Arrow rows, parted so that equal pairs meet."""
+"""Candidate pairs as Arrow rows, parted so that equal pairs meet; then each pair once."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
 
-import transforms.coders
+from transforms.deduplication.bands import Parted, parted
+from transforms.deduplication.buckets import Pairs
+from transforms.deduplication.minhash import mix64
 
-Pair = tuple[str, str]
-"""Two ids, the smaller first."""
+
+def pair_rows(parts: Iterable[Pairs], partitions: int) -> Iterator[Parted]:
+    """(partition, Arrow rows of a, b): pairs of one first document share a partition, where its shingles are read."""
+    held = distinct(parts)
+    yield from parted({"a": held.a, "b": held.b}, mix64(held.a.view(np.uint64)), partitions)
 
 
-def pair_rows(pairs: Iterable[Pair], partitions: int) -> Iterator[tuple[int, bytes]]:
-    """(partition, Arrow rows of a, b) of candidate pairs: the same pair out of two buckets meets in one partition."""
-    parts: dict[int, list[Pair]] = {}
-    for pair in pairs:
-        parts.setdefault(zlib.crc32("\0".join(pair).encode()) % partitions, []).append(pair)
-    for part, members in sorted(parts.items()):
-        columns = [pa.array(end, pa.string()) for end in zip(*members, strict=True)]
-        yield part, transforms.coders.to_ipc(pa.record_batch(columns, ["a", "b"]))
+def pairs_of(batches: Iterable[pa.RecordBatch]) -> Pairs:
+    """The distinct pairs of Arrow rows of a, b."""
+    held = [Pairs(batch.column("a").to_numpy(), batch.column("b").to_numpy()) for batch in batches]
+    return distinct(held)
+
+
+def distinct(parts: Iterable[Pairs]) -> Pairs:
+    """Each pair once, by (a, b)."""
+    held = list(parts)
+    none = np.zeros(0, np.int64)
+    a, b = (np.concatenate([none, *(getattr(part, end) for part in held)]) for end in ("a", "b"))
+    order = np.lexsort((b, a))
+    a, b = a[order], b[order]
+    fresh = np.ones(len(a), np.bool_)
+    fresh[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    return Pairs(a[fresh], b[fresh])

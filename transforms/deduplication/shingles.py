@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 Offsets = NDArray[np.int64]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Shingles:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+
+def read_only(values: NDArray[Number]) -> NDArray[Number]:
+    """The same values in one piece and unwritable, so that numba compiles for one kind of array, not for several."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view
 
 
 def blocks(offsets: Offsets, size: int) -> Iterator[tuple[int, int]]:

@@ -13,7 +13,7 @@ import numpy as np
 from transforms.deduplication.array_shingles import array_word_hashes
 from transforms.deduplication.compiled import compiled
 from transforms.deduplication.letters import letter_table
-from transforms.deduplication.shingles import Shingles, blocks, joined, sorted_unique
+from transforms.deduplication.shingles import Shingles, blocks, joined, read_only, sorted_unique
 from transforms.deduplication.text_words import TextBytes, Texts, text_bytes
 
 _CHUNK_BYTES = 1 << 16
@@ -30,16 +30,26 @@ def word_ngrams(texts: Texts, n: int = 5) -> Shingles:
 
 def word_hashes(texts: Texts, n: int = 5) -> Shingles:
     """As `word_ngrams`, in the order of the text and with repeats: enough for a signature, a minimum forgets both."""
-    if n < 1:
-        raise ValueError(f"n is {n}; a shingle needs at least 1 word")
-    held = text_bytes(texts)
     twin = compiled()
     if twin is None:
-        return joined([_by_arrays(held, start, stop, n) for start, stop in blocks(held.offsets, _CHUNK_BYTES)])
+        return numpy_word_hashes(texts, n)
+    held = _held(texts, n)
     hashes = np.empty((len(held.data) + len(held.offsets)) // 2 + 1, np.uint64)
     offsets = np.empty_like(held.offsets)
-    used = twin.word_hashes(held.data, held.offsets, n, letter_table(), hashes, offsets)
+    used = twin.word_hashes(read_only(held.data), read_only(held.offsets), n, letter_table(), hashes, offsets)
     return Shingles(hashes[:used].copy(), offsets)
+
+
+def numpy_word_hashes(texts: Texts, n: int = 5) -> Shingles:
+    """As `word_hashes`, by NumPy alone."""
+    held = _held(texts, n)
+    return joined([_by_arrays(held, start, stop, n) for start, stop in blocks(held.offsets, _CHUNK_BYTES)])
+
+
+def _held(texts: Texts, n: int) -> TextBytes:
+    if n < 1:
+        raise ValueError(f"n is {n}; a shingle needs at least 1 word")
+    return text_bytes(texts)
 
 
 def _by_arrays(texts: TextBytes, start: int, stop: int, n: int) -> Shingles:

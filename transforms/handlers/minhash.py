@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
-from numpy.typing import NDArray
 
-from transforms.deduplication.minhash import (
-    Hashes,
-    Ints,
-    Permutations,
-    mix32,
-    padded_signatures,
-    permutations,
-    signatures,
-)
+from transforms.deduplication.array_minhash import array_signatures
+from transforms.deduplication.compiled import allowed_threads
+from transforms.deduplication.cuda_kernels import cuda_signatures, cupy
+from transforms.deduplication.minhash import Hashes, Ints, Permutations, permutations, signatures
+from transforms.deduplication.shingles import Offsets
 
 Device = Literal["cpu", "cuda"]
+Sign = Callable[[Hashes, Offsets, Permutations], Ints]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class DocumentBlock:
     offsets: tuple[int, ...]
 
     def hashes(self) -> Hashes:
-        """Every document's shingles, one after another."""
-        return np.frombuffer(self.shingles, "<u8").astype(np.uint64)
+        """Every document's shingles, one after another, in place where the machine is little-endian."""
+        return np.frombuffer(self.shingles, "<u8").astype(np.uint64, copy=False)
 
 
 def pack(documents: Iterable[tuple[str, bytes]]) -> DocumentBlock:
@@ -47,44 +46,55 @@ def pack(documents: Iterable[tuple[str, bytes]]) -> DocumentBlock:
 
 
 class MinHasher:
-    """The model: permutations, and how to apply them on one device."""
+    """The model: permutations, and how to apply them on one device. A class of its own, since Beam holds it weakly."""
 
     def __init__(self, perms: Permutations, device: Device) -> None:
         self._perms = perms
-        self._xp: Any = None if device == "cpu" else _cupy()
+        self._sign: Sign = _on_cpu if device == "cpu" else _on_gpu()
 
     def sign(self, block: DocumentBlock) -> Ints:
         """(N, P) int32 signatures of a block."""
-        offsets = np.array(block.offsets, np.int64)
-        if self._xp is None:
-            return signatures(block.hashes(), offsets, self._perms)
-        return rectangle_signatures(block.hashes(), offsets, self._perms, self._xp)
+        return self._sign(block.hashes(), np.array(block.offsets, np.int64), self._perms)
 
 
-def rectangle_signatures(shingles: Hashes, offsets: NDArray[np.int64], perms: Permutations, xp: Any) -> Ints:
-    """As `signatures`, in rectangles of documents of like length (within a quarter octave) on the device of `xp`."""
-    sizes = np.diff(offsets)
-    mixed = mix32(shingles)
-    out = np.empty((len(sizes), len(perms.a)), np.int32)
-    octaves = np.ceil(np.log2(np.maximum(sizes, 1)) * 4).astype(np.int64)
-    for octave in np.unique(octaves):
-        rows = np.flatnonzero(octaves == octave)
-        columns = np.arange(sizes[rows].max())
-        places = np.minimum(offsets[rows][:, None] + columns, offsets[rows + 1][:, None] - 1)
-        signed = padded_signatures(xp.asarray(mixed[places]), perms, xp)
-        out[rows] = signed.get() if hasattr(signed, "get") else signed
-    return out
+def _on_cpu(shingles: Hashes, offsets: Offsets, perms: Permutations) -> Ints:
+    return signatures(shingles, offsets, perms, allowed_threads())
 
 
-def _cupy() -> Any:
+def _on_gpu() -> Sign:
+    """By the CUDA kernel where CuPy is, else by torch's arrays where torch sees a GPU."""
     try:
-        return importlib.import_module("cupy")
-    except ImportError as error:
-        raise ImportError("device 'cuda' needs CuPy: install the extra `gpu`, or set device to 'cpu'") from error
+        cupy()
+    except ImportError:
+        if not _torch_sees_a_gpu():
+            raise
+        _LOG.warning(
+            "MinHash signs on the GPU by torch, in many small kernels; for the one of CuPy install the extra `gpu`"
+        )
+        return torch_signatures
+    return cuda_signatures
+
+
+def _torch_sees_a_gpu() -> bool:
+    try:
+        return bool(importlib.import_module("torch").cuda.is_available())
+    except ImportError:
+        return False
+
+
+def torch_signatures(shingles: Hashes, offsets: Offsets, perms: Permutations, device: Device = "cuda") -> Ints:
+    """(N, P) signatures by torch's arrays on a device."""
+    torch = importlib.import_module("torch")
+    there = torch.tensor(shingles.view(np.int64), device=device)
+    return array_signatures(there, torch.tensor(offsets, device=device), perms).cpu().numpy()
 
 
 class MinHashHandler(ModelHandler[DocumentBlock, PredictionResult, MinHasher]):
-    """Signs `DocumentBlock`s with `count` permutations of `seed`; the same bits on either device."""
+    """Signs `DocumentBlock`s with `count` permutations of `seed`; the same bits on either device.
+
+    The element is a block, so a batch is a few of them. On device 'cuda' ask for a GPU with
+    `RunInference(handler).with_resource_hints(gpus=1)`.
+    """
 
     def __init__(self, count: int, seed: int, device: Device = "cpu") -> None:
         super().__init__(min_batch_size=1, max_batch_size=4)

@@ -17,9 +17,8 @@ from transforms.sources.bag_plan import BagFormat, BagPlace, detect_bag, plan_ba
 from transforms.sources.mcap_images import image_ref, read_images
 from transforms.sources.mcap_read import McapReading, duplicated
 from transforms.sources.ros_collect import Collected
-from transforms.sources.ros_images import images_of
-from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
-from transforms.sources.ros_streams import BagStart, start_of_bag
+from transforms.sources.ros_recording import guessed_of, named_topics, recorded
+from transforms.sources.ros_streams import BagStart
 from transforms.sources.rosbag2_metadata import lost_of
 from transforms.unreadable import Unreadable
 
@@ -81,17 +80,11 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         cut = [one.detail for one in bag.findings if one.check in ("integrity.no_summary", "integrity.chunk")]
         rule, why = ("truncated", cut[-1]) if cut else ("empty", f"{files[0].name} is whole and without one")
         raise Unreadable(rule, f"no message can be read: {why}; record it again or leave it out")
-    topics = {name: collector.topic() for name, collector in bag.topics.items()}
-    images, unshown = images_of(topics, lambda name, topic: image_ref(ref.uri, readings, topic, bag.topics[name]))
-    bag.findings += unshown
-    beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
-    held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
-    return assemble(ref, source, held, beside)
+    return recorded(ref, source, files, bag, lambda topic, of: image_ref(ref.uri, readings, topic, of))
 
 
 def guess(path: Path) -> BagStart:
     """The mapping that a bag would be read with where none is declared, and rates, from its first chunks."""
     found = Collected()
     _collect([path], found, _GUESSED_CHUNKS)
-    topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return start_of_bag(topics, sorted(videos_beside(path)), sorted(found.metadata))
+    return guessed_of(path, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from transforms.sources.mcap_declared import DamagedRecord
 from transforms.sources.mcap_read import McapReading
 from transforms.sources.ros_collect import TopicCollector
 from transforms.sources.ros_definition import parse_definition
-from transforms.sources.ros_images import UnreadableImage, encoded_image, is_depth
-from transforms.sources.ros_layout import Rows, Wire
+from transforms.sources.ros_image_batches import BatchImages, images_by_index
+from transforms.sources.ros_images import is_depth
+from transforms.sources.ros_layout import Wire
 from transforms.sources.ros_topics import Topic
-from transforms.sources.ros_wire import Decoder, Part
-from transforms.unreadable import Unreadable
+from transforms.sources.ros_wire import Decoder
 
 
 class ImageFile(msgspec.Struct, frozen=True):
@@ -70,48 +70,22 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     Raises Unreadable where the file is gone or changed, IndexError for an image that the camera does not have.
     """
     place = msgspec.json.decode(ref.place, type=ImagePlace)
-    ends = np.cumsum([batch[3] for batch in place.batches])
-    made: list[bytes] = []
-    for index in indices:
-        if not 0 <= index < ref.count:
-            raise IndexError(f"{Path(ref.uri).name}: image {index} of {place.topic}, which has {ref.count}")
-        stored = place.order[index] if place.order else index
-        number = int(np.searchsorted(ends, stored, side="right"))
-        file, at, size, count = place.batches[number]
+
+    def read(number: int) -> tuple[Path, Callable[[], BatchImages]]:
+        file, at, size, _ = place.batches[number]
         path = Path(ref.uri).with_name(place.files[file].name)
-        try:
-            batch = _batch(str(path), path.stat().st_mtime_ns, at, size, place, file)
-            made.append(batch.image(stored - (int(ends[number]) - count), place.kind))
-        except (DamagedRecord, UnreadableImage, IndexError) as error:
-            detail = f"{path.name}: image {index} of {place.topic}: {error}; copy or record the file again"
-            raise Unreadable("corrupt", detail) from error
-    return made
+        return path, lambda: _batch(str(path), path.stat().st_mtime_ns, at, size, place, file)
 
-
-class _Images:
-    """The messages of one topic in one batch of records."""
-
-    def __init__(self, found: records.Messages, starts: Rows, parts: Sequence[Part]) -> None:
-        self._buffer = found.buffer
-        self._starts = starts
-        self._where = sorted((int(row), number, i) for number, p in enumerate(parts) for i, row in enumerate(p.rows))
-        self._parts = parts
-
-    def image(self, number: int, kind: str) -> bytes:
-        row, part_number, place = self._where[number]
-        part = self._parts[part_number]
-        offset, size = part.tails[place].tolist()
-        begin = int(self._starts[row]) + offset
-        return encoded_image(kind, part.layout, part.columns, place, self._buffer[begin : begin + size].tobytes())
+    counts = [batch[3] for batch in place.batches]
+    return images_by_index(ref, indices, place.topic, counts, place.order, read, (DamagedRecord,))
 
 
 @lru_cache(maxsize=4)
-def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace, number: int) -> _Images:
+def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace, number: int) -> BatchImages:
     """A batch's images, kept while frames of it are asked for; a file that has changed is read anew."""
     path = Path(file)
     with path.open("rb") as handle:
         found = records.messages_in(records.records_at(handle, path.stat().st_size, at, size))
     rows = np.flatnonzero(np.isin(found.channel, place.files[number].channels))
     decoder = Decoder(parse_definition(place.kind, place.definition), place.wire)
-    parts, _, _ = decoder.decode(found.buffer, found.starts[rows], found.sizes[rows])
-    return _Images(found, found.starts[rows], parts)
+    return BatchImages(decoder, place.kind, found.buffer, found.starts[rows], found.sizes[rows])

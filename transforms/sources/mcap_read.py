@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from transforms.episode import Finding
 from transforms.sources import mcap_declared as declared
 from transforms.sources import mcap_records as records
@@ -67,7 +65,7 @@ class McapReading:
             if bare:
                 self._bare(file, bare)
         for number in self.channels:
-            self._place(number)  # a topic without a message is known all the same
+            self.place(number)  # a topic without a message is known all the same
         if chunks is None:
             self.bag.findings += self._losses.findings(size, self.messages, self._statistics)
 
@@ -136,16 +134,14 @@ class McapReading:
         if len(found.log_ns):
             edges = (*self.span_ns, int(found.log_ns.min()), int(found.log_ns.max()))
             self.span_ns = (min(edges), max(edges))
-        for number in np.unique(found.channel).tolist():
-            rows = np.flatnonzero(found.channel == number)
-            into = self._place(number)
-            if isinstance(into, TopicCollector):
-                into.add(batch, found.buffer, found.starts[rows], found.sizes[rows], found.log_ns[rows])
-            else:
-                name = self.channels[number].topic if number in self.channels else f"channel {number}"
-                self.bag.skip(name, into, len(rows))
+        self.bag.hand_out(found, found.channel, batch, self)
 
-    def _place(self, number: int) -> TopicCollector | str:
+    def topic_of(self, number: int) -> str:
+        """The topic of a channel, or its number where it is not declared."""
+        return self.channels[number].topic if number in self.channels else f"channel {number}"
+
+    def place(self, number: int) -> TopicCollector | str:
+        """Where the messages of a channel go, or why they are not read."""
         if number not in self._where:
             channel = self.channels.get(number)
             schema = self._schemas.get(channel.schema_id) if channel else None

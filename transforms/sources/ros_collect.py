@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import xxhash
@@ -121,6 +122,31 @@ class TopicCollector:
         return found
 
 
+class Stored(Protocol):
+    """Messages of a batch as they lie in a buffer: first byte, size and log time of each (N,)."""
+
+    @property
+    def buffer(self) -> NDArray[np.uint8]: ...
+    @property
+    def starts(self) -> Rows: ...
+    @property
+    def sizes(self) -> Rows: ...
+    @property
+    def log_ns(self) -> Rows: ...
+
+
+class Publishers(Protocol):
+    """Who publishes in a file, by the number that its messages carry (a channel, a connection)."""
+
+    def place(self, number: int) -> TopicCollector | str:
+        """Where its messages go, or why they are not read."""
+        ...
+
+    def topic_of(self, number: int) -> str:
+        """Its topic's name, or what it is called where it is not declared."""
+        ...
+
+
 @dataclass
 class Collected:
     """What the files of one bag come to. `named` are the topics that the configuration names, None where none are.
@@ -155,6 +181,16 @@ class Collected:
         text = "" if is_known(definition) else schema[1]
         self.topics[topic] = TopicCollector(topic, kind, definition, wire, text)
         return self.topics[topic]
+
+    def hand_out(self, found: Stored, numbers: Rows, batch: Batch, publishers: Publishers) -> None:
+        """Hand the messages of a batch to their topics; `numbers` (N,) say who published each."""
+        for number in np.unique(numbers).tolist():
+            rows = np.flatnonzero(numbers == number)
+            into = publishers.place(number)
+            if isinstance(into, TopicCollector):
+                into.add(batch, found.buffer, found.starts[rows], found.sizes[rows], found.log_ns[rows])
+            else:
+                self.skip(publishers.topic_of(number), into, len(rows))
 
     def skip(self, topic: str, why: str, count: int) -> None:
         """Count messages that are not read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from transforms.episode import (
 )
 from transforms.sources.guess_topics import TRANSFORMS
 from transforms.sources.lerobot_videos import probed
-from transforms.sources.ros_streams import STAGE, build_streams, camera_frames, guessed, some
+from transforms.sources.ros_collect import Collected, TopicCollector
+from transforms.sources.ros_images import images_of
+from transforms.sources.ros_streams import STAGE, BagStart, build_streams, camera_frames, guessed, some, start_of_bag
 from transforms.sources.ros_topics import Topic, field_values, filled_fields
 from transforms.unreadable import Unreadable
 
@@ -50,6 +52,31 @@ class Bag:
 class _Camera:
     ref: VideoRef | ImageRef
     frames: pa.RecordBatch
+
+
+def recorded(
+    ref: RecordingRef,
+    source: Source,
+    files: Sequence[Path],
+    bag: Collected,
+    image_ref: Callable[[Topic, TopicCollector], ImageRef],
+) -> Recording:
+    """The recording that a bag's collected messages are, with the videos beside its files.
+
+    Raises Unreadable `required_missing`.
+    """
+    topics = {name: collector.topic() for name, collector in bag.topics.items()}
+    images, unshown = images_of(topics, lambda name, topic: image_ref(topic, bag.topics[name]))
+    bag.findings += unshown
+    beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
+    held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
+    return assemble(ref, source, held, beside)
+
+
+def guessed_of(path: Path, bag: Collected) -> BagStart:
+    """The mapping that a bag would be read with where none is declared, and rates, by what was collected of it."""
+    topics = {name: collector.topic() for name, collector in bag.topics.items()}
+    return start_of_bag(topics, sorted(videos_beside(path)), sorted(bag.metadata))
 
 
 def named_topics(topics: Topics | None) -> frozenset[str] | None:

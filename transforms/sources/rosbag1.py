@@ -13,9 +13,8 @@ from transforms.episode import Problem, Recording, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources import rosbag1_records as records
 from transforms.sources.ros_collect import Collected
-from transforms.sources.ros_images import images_of
-from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
-from transforms.sources.ros_streams import BagStart, start_of_bag
+from transforms.sources.ros_recording import guessed_of, named_topics, recorded
+from transforms.sources.ros_streams import BagStart
 from transforms.sources.rosbag1_images import image_ref, read_images
 from transforms.sources.rosbag1_read import BagReading
 from transforms.unreadable import Unreadable
@@ -79,16 +78,11 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
         cut = [one.detail for one in found.findings if one.check == "integrity.no_summary"]
         rule, why = ("truncated", cut[0]) if cut else ("empty", "no message of a topic that is read")
         raise Unreadable(rule, f"{path.name} holds nothing to read: {why}; record it again or leave it out")
-    topics = {name: collector.topic() for name, collector in found.topics.items()}
-    images, findings = images_of(topics, lambda name, topic: image_ref(ref.uri, reading, topic, found.topics[name]))
-    every = (*found.all_findings(), *findings)
-    bag = Bag(topics, images, found.metadata, every, frozenset(found.unread))
-    return assemble(ref, source, bag, videos_beside(path))
+    return recorded(ref, source, [path], found, lambda topic, of: image_ref(ref.uri, reading, topic, of))
 
 
 def guess(path: Path) -> BagStart:
     """The mapping that a bag would be read with where none is declared, and rates, from its first chunks."""
     found = Collected()
     BagReading(path, found).run(_CHUNKS_TO_GUESS)
-    topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return start_of_bag(topics, sorted(videos_beside(path)), sorted(found.metadata))
+    return guessed_of(path, found)

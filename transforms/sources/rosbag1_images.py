@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from transforms.episode import ImageRef
 from transforms.sources import rosbag1_records as records
 from transforms.sources.ros_collect import TopicCollector
 from transforms.sources.ros_definition import parse_definition
-from transforms.sources.ros_images import UnreadableImage, encoded_image, is_depth
+from transforms.sources.ros_image_batches import BatchImages, images_by_index
+from transforms.sources.ros_images import is_depth
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag1_messages import messages_in
 from transforms.sources.rosbag1_read import BagReading
-from transforms.unreadable import Unreadable
 
 
 class ImagePlace(msgspec.Struct, frozen=True):
@@ -50,51 +50,27 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """
     place = msgspec.json.decode(ref.place, type=ImagePlace)
     path = Path(ref.uri)
-    ends = np.cumsum([batch[2] for batch in place.batches])
-    made: list[bytes] = []
-    for index in indices:
-        if not 0 <= index < ref.count:
-            raise IndexError(f"{path.name}: image {index} of {place.topic}, which has {ref.count}")
-        stored = place.order[index] if place.order else index
-        number = int(np.searchsorted(ends, stored, side="right"))
-        at, size, count = place.batches[number]
-        try:
-            batch = _batch(str(path), path.stat().st_mtime_ns, at, size, place)
-            made.append(batch.image(stored - (int(ends[number]) - count), place.kind))
-        except (records.DamagedRecord, UnreadableImage, IndexError, OSError) as error:
-            detail = f"{path.name}: image {index} of {place.topic}: {error}; copy or record the file again"
-            raise Unreadable("corrupt", detail) from error
-    return made
 
+    def read(number: int) -> tuple[Path, Callable[[], BatchImages]]:
+        at, size, _ = place.batches[number]
+        return path, lambda: _batch(str(path), path.stat().st_mtime_ns, at, size, place)
 
-class _Images:
-    """The messages of one topic in one batch of records."""
-
-    def __init__(self, unpacked: bytes, place: ImagePlace) -> None:
-        found = messages_in(unpacked)
-        rows = np.flatnonzero(np.isin(found.connection, place.connections))
-        decoder = Decoder(parse_definition(place.kind, place.definition), "ros1")
-        self._buffer, self._starts = found.buffer, found.starts[rows]
-        self._parts, _, _ = decoder.decode(found.buffer, self._starts, found.sizes[rows])
-        self._where = sorted(
-            (int(row), number, place) for number, part in enumerate(self._parts) for place, row in enumerate(part.rows)
-        )
-
-    def image(self, number: int, kind: str) -> bytes:
-        row, part_number, place = self._where[number]
-        part = self._parts[part_number]
-        offset, size = part.tails[place].tolist()
-        begin = int(self._starts[row]) + offset
-        return encoded_image(kind, part.layout, part.columns, place, self._buffer[begin : begin + size].tobytes())
+    counts = [batch[2] for batch in place.batches]
+    return images_by_index(ref, indices, place.topic, counts, place.order, read, (records.DamagedRecord,))
 
 
 @lru_cache(maxsize=4)
-def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace) -> _Images:
+def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace) -> BatchImages:
     """A batch's images, kept while frames of it are asked for; a file that has changed is read anew."""
     path = Path(file)
     with path.open("rb") as handle:
         if size:
             handle.seek(at)
-            return _Images(handle.read(size), place)
-        record = records.record_at(handle, at, path.stat().st_size)
-        return _Images(records.chunk_records(record, records.content(handle, record))[0], place)
+            unpacked = handle.read(size)
+        else:
+            record = records.record_at(handle, at, path.stat().st_size)
+            unpacked, _ = records.chunk_records(record, records.content(handle, record))
+    found = messages_in(unpacked)
+    rows = np.flatnonzero(np.isin(found.connection, place.connections))
+    decoder = Decoder(parse_definition(place.kind, place.definition), "ros1")
+    return BatchImages(decoder, place.kind, found.buffer, found.starts[rows], found.sizes[rows])

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from transforms.sources import rosbag1_records as records
 from transforms.sources.guess_topics import TRANSFORMS
 from transforms.sources.ros_collect import Batch, Collected, TopicCollector
@@ -63,7 +61,7 @@ class BagReading:
             if bare:
                 self._bare(file, bare)
         for number in self.connections:
-            self._place(number)  # a topic without a message is known all the same
+            self.place(number)  # a topic without a message is known all the same
         if chunks is None:
             self.bag.findings += self.losses.findings()
 
@@ -127,14 +125,7 @@ class BagReading:
         for record in found.others:
             if record.op == records.CONNECTION:
                 self._declare(record, found.buffer[record.data_at : record.end].data, batch)
-        for number in np.unique(found.connection).tolist():
-            rows = np.flatnonzero(found.connection == number)
-            into = self._place(number)
-            if isinstance(into, TopicCollector):
-                into.add(batch, found.buffer, found.starts[rows], found.sizes[rows], found.log_ns[rows])
-            else:
-                name = self.connections[number].topic if number in self.connections else f"connection {number}"
-                self.bag.skip(name, into, len(rows))
+        self.bag.hand_out(found, found.connection, batch, self)
 
     def _declare(self, record: Record, data: memoryview, batch: Batch) -> None:
         try:
@@ -146,7 +137,12 @@ class BagReading:
             self.connections[connection.number] = connection
             self._where.pop(connection.number, None)
 
-    def _place(self, number: int) -> TopicCollector | str:
+    def topic_of(self, number: int) -> str:
+        """The topic of a connection, or its number where it is not declared."""
+        return self.connections[number].topic if number in self.connections else f"connection {number}"
+
+    def place(self, number: int) -> TopicCollector | str:
+        """Where the messages of a connection go, or why they are not read."""
         if number not in self._where:
             connection = self.connections.get(number)
             if connection is None:

@@ -17,10 +17,10 @@ from transforms.episode import Finding, ImageRef, Problem, Recording, RecordingR
 from transforms.sources.bag_plan import BagFormat, BagPlace, detect_bag, plan_bags
 from transforms.sources.ros_collect import STAGE, Batch, Collected, TopicCollector
 from transforms.sources.ros_definition import parse_definition, type_name
-from transforms.sources.ros_images import UnreadableImage, encoded_image, images_of, is_depth
+from transforms.sources.ros_images import UnreadableImage, encoded_image, is_depth
 from transforms.sources.ros_layout import Wire
-from transforms.sources.ros_recording import Bag, assemble, named_topics, videos_beside
-from transforms.sources.ros_streams import BagStart, start_of_bag
+from transforms.sources.ros_recording import guessed_of, named_topics, recorded
+from transforms.sources.ros_streams import BagStart
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag2_metadata import lost_of
@@ -201,20 +201,14 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     bag.findings += lost_of(place.messages, place.duration_ns, count, max(spans) - min(spans) if spans else 0)
     if not count:
         raise Unreadable("empty", f"{files[0].name} holds no message; record it again or leave it out")
-    topics = {name: collector.topic() for name, collector in bag.topics.items()}
-    images, unshown = images_of(topics, lambda name, topic: _image_ref(ref.uri, files, topic, bag.topics[name]))
-    bag.findings += unshown
-    beside = {name: video for file in reversed(files) for name, video in videos_beside(file).items()}
-    held = Bag(topics, images, bag.metadata, bag.all_findings(), frozenset(bag.unread))
-    return assemble(ref, source, held, beside)
+    return recorded(ref, source, files, bag, lambda topic, of: _image_ref(ref.uri, files, topic, of))
 
 
 def guess(path: Path) -> BagStart:
     """The mapping that a bag would be read with where none is declared, and rates, from each topic's first messages."""
     found = Collected()
     _read_file(path, found, limit=_ROWS)
-    topics = {name: collector.topic() for name, collector in found.topics.items()}
-    return start_of_bag(topics, sorted(videos_beside(path)), sorted(found.metadata))
+    return guessed_of(path, found)
 
 
 def _image_ref(uri: str, files: Sequence[Path], topic: Topic, collector: TopicCollector) -> ImageRef:

@@ -5,6 +5,7 @@ Every bundle of a stage reads a part of every run; to open a run costs as much a
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import ray
@@ -17,37 +18,51 @@ _MOST_BYTES = 32 << 20
 
 
 class FetchedRuns:
-    """Gets what lies in Ray's object store; runs of the stage that fetched last stay open up to 32 MB."""
+    """Gets what lies in Ray's object store; runs of the stage that fetched last stay open up to 32 MB.
+
+    Bundles of a worker with several threads share it: what two of them get at once is kept and counted once, and what
+    arrives when another stage has begun is not kept.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._stage: tuple[str, str] | None = None
         self._runs: dict[Any, Run] = {}
         self._nbytes = 0
 
     def begin(self, stage: tuple[str, str]) -> None:
         """A bundle of a stage begins, given as (job, name)."""
-        if stage != self._stage:
-            self.close()
-            self._stage = stage
+        with self._lock:
+            if stage != self._stage:
+                self._begin(stage)
 
     def close(self) -> None:
         """Let go of all runs."""
-        self._stage, self._runs, self._nbytes = None, {}, 0
+        with self._lock:
+            self._begin(None)
+
+    def _begin(self, stage: tuple[str, str] | None) -> None:
+        self._stage, self._runs, self._nbytes = stage, {}, 0
 
     def fetch(self, item: Any) -> Any:
         """What a ref stands for; anything else is itself."""
         if not isinstance(item, ray.ObjectRef):
             return item
-        run = self._runs.get(item)
+        with self._lock:
+            runs = self._runs
+            run = runs.get(item)
         if run is not None:
             return run
-        value = ray.get(item)
-        if isinstance(value, Run):
-            nbytes = _stored_bytes(value)
-            if self._nbytes + nbytes <= _MOST_BYTES:
-                self._runs[item] = value
+        value = ray.get(item)  # may wait for another node, so without the lock
+        if not isinstance(value, Run):
+            return value
+        nbytes = _stored_bytes(value)
+        with self._lock:
+            kept = runs.get(item)
+            if kept is None and runs is self._runs and self._nbytes + nbytes <= _MOST_BYTES:
+                runs[item] = value
                 self._nbytes += nbytes
-        return value
+        return value if kept is None else kept
 
 
 def _stored_bytes(run: Run) -> int:

@@ -64,8 +64,6 @@ def test_one_rate_is_for_all_sources_or_for_none(tmp_path: Path) -> None:
     assert loaded(two, tmp_path).temporal_alignment.rate_hz is None
     write_lerobot_v21(tmp_path / "set", {0: motion(0)}, video=False)
     mixed = guess_config([str(tmp_path / "fast"), str(tmp_path / "set")])
-    told = (
-        "undeclared  temporal_alignment.rate_hz: it is for all sources, and 'set' has steps already; curate bags apart"
-    )
-    assert f"  {told}" in list(summary(mixed))
+    told = "it is for all sources, and 'set' keeps its own steps; curate bags apart"
+    assert f"  undeclared  temporal_alignment.rate_hz: {told}" in list(summary(mixed))
     assert guess_config([str(tmp_path / "set")]).rate is None

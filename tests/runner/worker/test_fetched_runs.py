@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +62,36 @@ def test_what_is_no_run_is_fetched_anew_and_what_is_no_ref_is_itself() -> None:
     assert first == [1, 2] and fetched.fetch(ref) is not first
     run = run_of(10)
     assert fetched.fetch(run) is run
+
+
+def after_each_get(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Do something between Ray's answer and what the code makes of it: where another thread may come in."""
+    get = ray.get
+
+    def got(ref: Any) -> Any:
+        value = get(ref)
+        then()
+        return value
+
+    monkeypatch.setattr(fetched_runs.ray, "get", got)
+
+
+def test_what_two_threads_get_at_once_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetched_runs, "_MOST_BYTES", 2500)
+    refs, fetched = [ray.put(run_of(1000)) for _ in range(2)], FetchedRuns()
+    fetched.begin(("job", "s1"))
+    with monkeypatch.context() as patched, ThreadPoolExecutor(2) as threads:
+        after_each_get(patched, threading.Barrier(2, timeout=60).wait)
+        first, second = threads.map(fetched.fetch, [refs[0]] * 2)
+    assert first is second, "both bundles read the one that stays open"
+    other = fetched.fetch(refs[1])
+    assert fetched.fetch(refs[1]) is other, "there was room for it"
+
+
+def test_a_run_that_arrives_after_its_stage_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref, fetched = ray.put(run_of(1000)), FetchedRuns()
+    fetched.begin(("job", "s1"))
+    with monkeypatch.context() as patched:
+        after_each_get(patched, lambda: fetched.begin(("job", "s2")))
+        late = fetched.fetch(ref)
+    assert fetched.fetch(ref) is not late

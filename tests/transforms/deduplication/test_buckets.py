@@ -1,51 +1,72 @@
-"""Buckets: which pairs are compared, for any batching, and how many of the pairs at the threshold meet."""
+"""Buckets: which pairs are compared, for any batching, and in bounded memory for a bucket of any size."""
 
 import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from transforms.deduplication.bands import band_rows
-from transforms.deduplication.buckets import bucket_pairs, candidates
-from transforms.deduplication.deduplicator import DedupParams
+from transforms.deduplication.buckets import candidates
+from transforms.deduplication.components import minimum_roots
 from transforms.deduplication.minhash import permutations, signatures
-from transforms.deduplication.union_find import components
-from transforms.handlers.minhash import pack
+from transforms.deduplication.pairs import distinct
 
 
-def test_a_hot_bucket_is_bounded_and_stays_connected():
-    members = list(range(1000))
-    pairs = list(bucket_pairs(members, 10))
-    assert len(pairs) < 2000
-    assert len(set(components((f"{a:04d}", f"{b:04d}") for a, b in pairs).values())) == 1
-    assert len(list(bucket_pairs(members[:10], 10))) == 45
+def batches(keys, ranks, rows, size=1000):
+    table = pa.table(
+        [pa.array(np.asarray(keys, np.uint64)), pa.array(np.asarray(ranks, np.uint64)), pa.array(rows)],
+        ["key", "rank", "row"],
+    )
+    return table.to_batches(max_chunksize=size)
 
 
-def test_candidates_do_not_depend_on_how_rows_were_batched():
-    params = DedupParams(partitions=1)
-    perms = permutations(params.bands * params.rows, params.seed)
-    documents = [(f"d{i}", np.array(range(i % 3 * 100, i % 3 * 100 + 30), "<u8").tobytes()) for i in range(9)]
+def pairs(found):
+    held = distinct(found)
+    return set(zip(held.a.tolist(), held.b.tolist(), strict=True))
 
-    def rows(groups):
-        blocks = [pack(group) for group in groups]
-        for block in blocks:
-            signed = signatures(block.hashes(), np.array(block.offsets), perms)
-            yield from (data for _, data in band_rows(block, signed, params.bands, params.rows, params.partitions))
 
-    whole = list(candidates(rows([documents]), 64))
-    parts = list(candidates(rows([documents[5:], documents[:5]]), 64))
-    assert whole == parts == sorted(whole)
-    assert len(whole) == 9  # three motions, three pairs each
+def test_a_small_bucket_compares_all_pairs_first_by_rank_first():
+    found = pairs(candidates(batches([5, 7, 5, 5], [30, 1, 10, 20], [0, 1, 2, 3]), 64))
+    assert found == {(2, 3), (2, 0), (3, 0)}
+
+
+@pytest.mark.parametrize("held_rows", [100, 1 << 22])
+def test_a_bucket_of_a_hundred_thousand_is_bounded_and_stays_connected(held_rows):
+    count = 100_000
+    ranks = np.random.default_rng(1).integers(0, 1 << 63, count)
+    found = distinct(candidates(batches(np.full(count, 9), ranks, np.arange(count)), 64, held_rows))
+    assert len(found.a) < count + 64 * 63 // 2
+    assert not minimum_roots(count, found.a, found.b).any()
+    # every document meets the first by rank of its heap
+    assert len(np.unique(found.a)) == 64
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(3, 400), st.integers(1, 6))
+def test_pairs_depend_on_neither_order_nor_batches_nor_the_room(seed, count, keys):
+    rng = np.random.default_rng(seed)
+    key, rank = rng.integers(0, keys, count), rng.permutation(count)
+    whole = pairs(candidates(batches(key, rank, np.arange(count)), 8))
+    order = rng.permutation(count)
+    thin = pairs(candidates(batches(key[order], rank[order], order, 7), 8, held_rows=20))
+    assert whole == thin
+
+
+def test_a_group_that_can_be_read_only_once_is_refused_where_it_is_read_twice():
+    with pytest.raises(RuntimeError, match=r"a bucket's rows were 0 when read again, 100 before; the runner must"):
+        list(candidates(iter(batches(np.zeros(100), np.arange(100), np.arange(100), 10)), 8, held_rows=10))
 
 
 def test_recall_at_the_threshold_is_as_documented():
     rng = np.random.default_rng(0)
-    pairs = 300
+    count = 300
     documents = []
-    for i in range(pairs):
+    for _ in range(count):
         base = rng.integers(0, 2**63, 100, dtype=np.uint64)
-        documents += [(f"{i}a", np.sort(base[:85]).tobytes()), (f"{i}b", np.sort(base[15:]).tobytes())]
-    params = DedupParams(partitions=1)
-    block = pack(documents)
-    signed = signatures(block.hashes(), np.array(block.offsets), permutations(128, params.seed))
-    found = set(
-        candidates((data for _, data in band_rows(block, signed, params.bands, params.rows, params.partitions)), 64)
-    )
-    assert sum((f"{i}a", f"{i}b") in found for i in range(pairs)) >= 0.99 * pairs
+        documents += [np.sort(base[:85]), np.sort(base[15:])]
+    signed = signatures(np.concatenate(documents), np.arange(2 * count + 1) * 85, permutations(128, 1))
+    rows = np.arange(2 * count)
+    parted = [batch for _, batch in band_rows(rows, rows.astype(np.uint64), signed, 32, 4, 1)]
+    found = pairs(candidates(parted, 64))
+    assert sum((2 * i, 2 * i + 1) in found for i in range(count)) >= 0.99 * count

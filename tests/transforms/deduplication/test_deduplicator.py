@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from transforms.deduplication.agreement import verify
 from transforms.deduplication.clusters import clusters
-from transforms.deduplication.deduplicator import DedupParams, GPUDeduplicator
+from transforms.deduplication.deduplicator import EPISODES, DedupParams, GPUDeduplicator
+from transforms.deduplication.document_files import DocumentFiles
 from transforms.deduplication.fingerprint import text_shingles
-from transforms.deduplication.shingle_files import ShingleFiles
 from transforms.deduplication.union_find import components
 from transforms.evidence import DuplicateCluster, DuplicateEdge, Fingerprint
 from transforms.measured import SHINGLES_SCHEMA
@@ -124,7 +124,8 @@ def test_the_same_text_alone_links_nothing():
 
 def test_errors_name_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match=r"episode a has no content_id; fill it"):
-        list(ShingleFiles(shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)).content_edges())
+        paths = shingle_files(tmp_path, [Fingerprint("a", "", "")], 1)
+        list(DocumentFiles(paths, EPISODES).contents(paths[0]))
     with pytest.raises(ValueError, match=r"dedup.trajectory_jaccard is 0; need 0 < trajectory_jaccard <= 1"):
         DedupParams(trajectory_jaccard=0)
     with pytest.raises(ValueError, match=r"dedup.block_bytes is 0; need at least 1"):

@@ -1,0 +1,38 @@
+"""Deduplication against its rivals: `python -m benchmarks.dedup [--only PART ...] [--quick] [--check] [--json FILE]`.
+
+Each part is a module `benchmarks.dedup_PART` with `rows(quick)` and `bars()`; `--quick` shrinks it to a smoke test
+whose bars do not bind. Rivals live in an environment of their own: `make rivals`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+
+from benchmarks.harness import Report, finish, package_versions, parser
+
+PARTS = {
+    "signatures": "texts and hashes to MinHash signatures",
+}
+"""Each part's name and what it measures."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure the parts that were asked for; returns the exit status."""
+    arguments = parser(__doc__ or "")
+    arguments.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS)
+    )
+    arguments.add_argument("--quick", action="store_true", help="small sizes, bars that do not bind")
+    given = arguments.parse_args(argv)
+    modules = [importlib.import_module(f"benchmarks.dedup_{name}") for name in given.only]
+    rows = [row for module in modules for row in module.rows(given.quick)]
+    bars = [replace(bar, binding=bar.binding and not given.quick) for module in modules for bar in module.bars()]
+    versions = package_versions("numpy", "numba", "pyarrow")
+    title = "deduplication: " + "; ".join(PARTS[name] for name in given.only)
+    return finish(Report(title, rows, bars, versions), given.json, given.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

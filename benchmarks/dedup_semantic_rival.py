@@ -1,0 +1,69 @@
+"""The rival: faiss k-means, the two nearest centroids of each vector, pairs inside clusters by matrix product.
+
+    python dedup_semantic_rival.py VECTORS.npy OUT.npz CLUSTERS ITERATIONS POINTS NEAREST THRESHOLD THREADS
+
+Run by its path in the rivals' environment (faiss-cpu and NumPy), so it imports nothing of the project. Pairs are taken
+by NumPy's matrix product in tiles above the diagonal, each compared once, which is faster than faiss's range_search.
+Prints one line of JSON: seconds by phase, and the versions. OUT holds the pairs (rows of VECTORS, each once).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+TILE = 1024
+
+
+def pairs_within(vectors: Any, members: Any, threshold: float) -> Any:
+    """(M, 2) rows of pairs of one cluster at or above the threshold."""
+    found = []
+    own = vectors[members]
+    for low in range(0, len(own), TILE):
+        left = own[low : low + TILE]
+        for high in range(low, len(own), TILE):
+            right = own[high : high + TILE]
+            a, b = np.divmod(np.flatnonzero((left @ right.T).ravel() >= threshold), len(right))
+            if high == low:
+                a, b = a[a < b], b[a < b]
+            if len(a):
+                found.append(np.stack([members[a + low], members[b + high]], 1))
+    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+
+
+def main(arguments: list[str]) -> None:
+    """Read, cluster, assign, compare, write."""
+    source, target = arguments[:2]
+    clusters, iterations, points, nearest = map(int, arguments[2:6])
+    threshold, threads = float(arguments[6]), int(arguments[7])
+    faiss.omp_set_num_threads(threads)
+    vectors = np.load(source)
+    started = time.perf_counter()
+    kmeans = faiss.Kmeans(
+        vectors.shape[1], clusters, niter=iterations, max_points_per_centroid=points, spherical=True, seed=1
+    )
+    kmeans.train(vectors)
+    trained = time.perf_counter()
+    _, assigned = kmeans.index.search(vectors, nearest)
+    looked_up = time.perf_counter()
+    flat = assigned.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    rows = order // nearest
+    bounds = np.searchsorted(flat[order], np.arange(clusters + 1))
+    found = [pairs_within(vectors, rows[a:b], threshold) for a, b in itertools.pairwise(bounds)]
+    pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+    ended = time.perf_counter()
+    np.savez(Path(target), pairs=pairs)
+    phases = {"train": trained - started, "assign": looked_up - trained, "pairs": ended - looked_up}
+    print(json.dumps({**phases, "seconds": ended - started, "faiss": faiss.__version__, "numpy": np.__version__}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

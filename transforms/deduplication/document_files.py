@@ -1,0 +1,218 @@
+"""Documents as deduplication holds them: Arrow files read in place, so that a worker loads what it compares.
+
+A row of all files is one int64, `file << 32 | row in it`, with files in the order of their sorted paths. It says where
+a document lies and nothing else: what is chosen by order is chosen by `rank`, which comes from the id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from transforms.deduplication.jaccard import Rows
+from transforms.deduplication.shingles import Hashes, Shingles, blocks, joined
+from transforms.part_writer import put_in_place, temporary_file
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("content", pa.binary(16)),
+        pa.field("shingles", pa.large_binary(), nullable=False),
+        pa.field("source", pa.string()),
+        pa.field("quality", pa.float64()),
+        pa.field("published", pa.bool_()),
+    ]
+)
+"""`content` is a hash of what makes two documents exactly the same, null where nothing does; `shingles` are sorted
+unique uint64, little-endian, empty where a document has nothing to compare."""
+
+NIGHT = b"night"
+"""Key of a file's metadata: in which night its documents came, 0 where absent."""
+MOST_NIGHTS = 1 << 16
+
+_FILE_BITS = 32
+_RANK_BITS = 48
+_OPEN_FILES = 256
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the columns that hold id, content and shingles. `every_content`: a row without content is an error."""
+
+    id: str = "id"
+    content: str = "content"
+    shingles: str = "shingles"
+    every_content: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N documents of one file: `rows` (N,), `ranks` (N,) and shingles."""
+
+    rows: Rows
+    ranks: Hashes
+    shingles: Shingles
+
+
+def id_hashes(ids: pa.Array) -> Hashes:
+    """(N,) xxh3-64 of ids."""
+    return np.array([xxhash.xxh3_64_intdigest(name or b"") for name in _bytes_of(ids)], np.uint64)
+
+
+def ranks_of(ids: pa.Array, night: int = 0) -> Hashes:
+    """(N,) night, then 48 bits of a hash of the id: an order that no partitioning changes, earlier nights first."""
+    return np.uint64(night << _RANK_BITS) | (id_hashes(ids) >> np.uint64(64 - _RANK_BITS))
+
+
+def content_hashes(bodies: pa.Array) -> pa.Array:
+    """(N,) xxh3-128 of strings or binaries, null where those are null."""
+    hashes = [None if body is None else xxhash.xxh3_128_digest(body) for body in _bytes_of(bodies)]
+    return pa.array(hashes, pa.binary(16))
+
+
+def _bytes_of(bodies: pa.Array) -> list[bytes | None]:
+    large = pa.types.is_large_string(bodies.type) or pa.types.is_large_binary(bodies.type)
+    found: list[bytes | None] = bodies.cast(pa.large_binary() if large else pa.binary()).to_pylist()
+    return found
+
+
+def write_documents(staging: Path, name: str, batches: Iterable[pa.RecordBatch], night: int = 0) -> str:
+    """Write batches of `DOCUMENTS` as one file of that name below `staging`, in place at once; returns its path."""
+    temporary = temporary_file(staging)
+    with pa.ipc.new_file(str(temporary), DOCUMENTS.with_metadata({NIGHT: str(night).encode()})) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    final = staging / "documents" / f"{name}.arrow"
+    put_in_place(temporary, final)
+    return str(final)
+
+
+class DocumentFiles:
+    """All documents of some files; each is mapped when a row of it is asked for, and at most 256 at a time."""
+
+    def __init__(self, paths: Sequence[str], layout: Layout) -> None:
+        self._paths = sorted(paths)
+        self._places = {path: index for index, path in enumerate(self._paths)}
+        self._layout = layout
+        self._open = lru_cache(_OPEN_FILES)(_mapped)
+
+    def are(self, paths: Sequence[str]) -> bool:
+        """Whether these are the same files."""
+        return len(paths) == len(self._paths) and sorted(paths) == self._paths
+
+    def contents(self, path: str) -> Iterator[tuple[Rows, pa.Array, pa.Array, int]]:
+        """(rows, ids, contents, night) of a file's documents that have a content, a batch at a time.
+
+        Raises ValueError where every document needs one and one has none.
+        """
+        for start, batch in self._batches(path):
+            content = batch.column(self._layout.content)
+            if not pa.types.is_fixed_size_binary(content.type):
+                bare = pc.fill_null(pc.equal(content, ""), True)
+                if self._layout.every_content and bare.true_count:
+                    name = batch.column(self._layout.id).filter(bare)[0].as_py()
+                    raise ValueError(f"episode {name} has no content_id; fill it by content_id() before deduplication")
+                content = content_hashes(content)
+            held = content.is_valid()
+            rows = start + np.flatnonzero(np.asarray(held))
+            yield rows, batch.column(self._layout.id).filter(held), content.filter(held), _night(batch)
+
+    def batches(self, path: str, left_out: Rows, block_bytes: int) -> Iterator[Batch]:
+        """A file's documents with shingles, but for the rows `left_out` (sorted), in blocks of about `block_bytes`."""
+        for start, batch in self._batches(path):
+            column = batch.column(self._layout.shingles)
+            sizes = np.asarray(pc.binary_length(column).cast(pa.int64()))
+            rows = start + np.arange(len(sizes))
+            own = np.flatnonzero((sizes > 0) & ~in_sorted(rows, left_out))
+            taken = pa.array(own)
+            ranks = ranks_of(batch.column(self._layout.id).take(taken), _night(batch))
+            found = as_shingles(column.take(taken))
+            for low, high in blocks(found.offsets, max(block_bytes // 8, 1)):
+                offsets = found.offsets[low : high + 1]
+                part = Shingles(found.hashes[offsets[0] : offsets[-1]], offsets - offsets[0])
+                yield Batch(rows[own[low:high]], ranks[low:high], part)
+
+    def shingles(self, rows: Rows) -> Shingles:
+        """The shingles of some rows, sorted and unique, in that order."""
+        return joined([as_shingles(column) for column in self._columns(self._layout.shingles, rows)])
+
+    def sizes(self, rows: Rows) -> Rows:
+        """(N,) bytes of shingles of some rows, sorted and unique."""
+        found = [np.asarray(pc.binary_length(c).cast(pa.int64())) for c in self._columns(self._layout.shingles, rows)]
+        return np.concatenate([np.zeros(0, np.int64), *found])
+
+    def ids(self, rows: Rows) -> pa.Array:
+        """(N,) ids of some rows, sorted and unique, in that order."""
+        return self.column(self._layout.id, pa.string(), rows)
+
+    def records(self, rows: Rows) -> pa.Table:
+        """All columns of some rows, sorted and unique, in that order."""
+        return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0])[0].schema)
+
+    def column(self, name: str, kind: pa.DataType, rows: Rows) -> pa.Array:
+        """(N,) values of a column of some rows, sorted and unique, in that order."""
+        return pa.concat_arrays([pa.array([], kind), *(column.cast(kind) for column in self._columns(name, rows))])
+
+    def _batches(self, path: str) -> Iterator[tuple[int, pa.RecordBatch]]:
+        start = self._places[path] << _FILE_BITS
+        for batch in _mapped(path):  # not kept open: what was read through would count as memory
+            yield start, batch
+            start += batch.num_rows
+
+    def _columns(self, name: str, rows: Rows) -> Iterator[pa.Array]:
+        for batch in self._taken([name], rows):
+            yield batch.column(0)
+
+    def _taken(self, names: list[str] | None, rows: Rows) -> Iterator[pa.RecordBatch]:
+        bounds = np.searchsorted(rows, np.arange(len(self._paths) + 1) << _FILE_BITS)
+        for index in np.flatnonzero(np.diff(bounds)):
+            own = rows[bounds[index] : bounds[index + 1]] & ((1 << _FILE_BITS) - 1)
+            start = 0
+            for batch in self._open(self._paths[index]):
+                low, high = np.searchsorted(own, [start, start + batch.num_rows])
+                if high > low:
+                    wanted = batch if names is None else batch.select(names)
+                    yield wanted.take(pa.array(own[low:high] - start))
+                start += batch.num_rows
+
+
+def _night(batch: pa.RecordBatch) -> int:
+    return int((batch.schema.metadata or {}).get(NIGHT, b"0"))
+
+
+def _mapped(path: str) -> list[pa.RecordBatch]:
+    reader = pa.ipc.open_file(pa.memory_map(path))
+    return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+
+
+def as_shingles(column: pa.Array) -> Shingles:
+    """A binary column of little-endian uint64 as shingles, uncopied."""
+    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    _, bounds, body = column.buffers()
+    if not len(column) or body is None:
+        return Shingles(np.zeros(0, np.uint64), np.zeros(len(column) + 1, np.int64))
+    offsets = np.frombuffer(bounds, kind)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    hashes = np.frombuffer(body, "<u8", (offsets[-1] - offsets[0]) // 8, int(offsets[0]))
+    return Shingles(hashes, (offsets - offsets[0]) // 8)
+
+
+def shingle_column(shingles: Shingles) -> pa.Array:
+    """Shingles as a large binary column, uncopied."""
+    hashes = np.ascontiguousarray(shingles.hashes, "<u8")
+    offsets = pa.py_buffer(np.ascontiguousarray(shingles.offsets * 8, np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), len(shingles), [None, offsets, pa.py_buffer(hashes)])
+
+
+def in_sorted(values: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each value is among sorted ones."""
+    if not len(among):
+        return np.zeros(len(values), np.bool_)
+    return np.asarray(among[np.minimum(np.searchsorted(among, values), len(among) - 1)] == values)

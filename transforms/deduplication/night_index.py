@@ -1,0 +1,146 @@
+"""What earlier nights left for later ones: bands, contents and ids in sorted runs, read where a new document looks.
+
+A run is a file of one partition's rows in order of their keys, of one night or of several merged ones. A night's
+documents look up their own keys in each run by bisection in the mapped file, so what is read grows with the night, and
+with the number of runs, which is logarithmic in the number of nights (two runs of like length are merged when a night
+is committed). Of a large bucket only those rows are held that a later document may be compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.deduplication.buckets import BandRows, in_order, lasting
+from transforms.deduplication.jaccard import Rows, spans
+from transforms.deduplication.shingles import Hashes
+from transforms.part_writer import put_in_place, temporary_file
+
+BANDS, CONTENTS, IDS = "bands", "contents", "ids"
+EDGES, DROPPED = "edges.arrow", "dropped.arrow"
+PAGE_BYTES = 4096
+_SORTED_BY = {BANDS: ("key", "rank"), CONTENTS: ("low", "high"), IDS: ("low", "row")}
+Columns = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class IndexView:
+    """An index as a job's workers see it: files of earlier nights' `documents`, folders of `runs`, `edges` and
+    `dropped` files, all paths sorted so that a row number of an earlier document stays what it was.
+    """
+
+    documents: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    edges: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def first_new_row(self) -> int:
+        """Rows from here on are of the documents that the index does not hold yet."""
+        return len(self.documents) << 32
+
+    def bands(self, partition: int, keys: Hashes) -> BandRows:
+        """The rows of some keys (sorted, unique), in order of (key, rank)."""
+        found = self._found(BANDS, partition, keys, "key")
+        return in_order(BandRows(found["key"], found["rank"], found["row"]))
+
+    def contents(self, partition: int, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+        """The first documents (high, low, row) of contents whose low halves are among those of some batches."""
+        low = np.unique(np.concatenate([batch.column("low").to_numpy() for batch in batches]))
+        return pa.record_batch(dict(self._found(CONTENTS, partition, low, "low")))
+
+    def ids(self, hashes: Hashes) -> Rows:
+        """Rows of documents whose id has one of these xxh3-64 (sorted, unique)."""
+        return np.asarray(self._found(IDS, 0, hashes, "low")["row"])
+
+    def pages(self, kind: str, partition: int, keys: Hashes) -> int:
+        """Pages of 4 KiB that a look-up of keys (sorted, unique) touches where they are found: not the bisection's
+        way there, whose upper steps all keys share.
+        """
+        count = 0
+        for columns in self._runs(kind, partition):
+            by = columns["key" if kind == BANDS else "low"]
+            places = np.minimum(np.searchsorted(by, keys), max(len(by) - 1, 0))
+            count += len(columns) * len(np.unique(places * 8 // PAGE_BYTES))
+        return count
+
+    def earlier_edges(self) -> list[pa.RecordBatch]:
+        """All verified edges of earlier nights: a, b (rows), similarity, exact."""
+        return [batch for path in self.edges for batch in _batches(path)]
+
+    def pinned(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of some rows are documents of earlier nights that stayed, and so stay for good."""
+        gone = [batch.column("row").to_numpy() for path in self.dropped for batch in _batches(path)]
+        dropped = np.sort(np.concatenate([np.zeros(0, np.int64), *gone]))
+        return (rows < self.first_new_row) & ~np.isin(rows, dropped)
+
+    def _runs(self, kind: str, partition: int) -> Iterable[Columns]:
+        for folder in self.runs:
+            path = run_path(Path(folder), kind, partition)
+            if path.exists():
+                yield read_run(path)
+
+    def _found(self, kind: str, partition: int, keys: Hashes, by: str) -> Columns:
+        parts: list[Columns] = [empty_run(kind)]
+        for columns in self._runs(kind, partition):
+            starts = np.searchsorted(columns[by], keys, "left")
+            stops = np.searchsorted(columns[by], keys, "right")
+            places = spans(starts, stops - starts)
+            parts.append({name: values[places] for name, values in columns.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def run_path(folder: Path, kind: str, partition: int) -> Path:
+    """Where a partition's rows of a run lie."""
+    return folder / kind / f"{partition:05d}.arrow"
+
+
+def read_run(path: Path) -> Columns:
+    """The columns of a run's file, mapped."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    return {name: table.column(name).to_numpy() for name in table.column_names}
+
+
+def empty_run(kind: str) -> Columns:
+    """A run without rows."""
+    names = {BANDS: ("key", "rank"), CONTENTS: ("high", "low"), IDS: ("low",)}[kind]
+    return {**{name: np.zeros(0, np.uint64) for name in names}, "row": np.zeros(0, np.int64)}
+
+
+def write_run(staging: Path, path: Path, kind: str, columns: Columns) -> None:
+    """Write one partition's rows in their order, in place at once."""
+    first, second = _SORTED_BY[kind]
+    order = np.lexsort((columns[second], columns[first]))
+    write_arrow(staging, path, pa.record_batch({name: values[order] for name, values in columns.items()}))
+
+
+def write_arrow(staging: Path, path: Path, batch: pa.RecordBatch) -> None:
+    """Write a batch as one Arrow file, in place at once."""
+    temporary = temporary_file(staging)
+    with pa.ipc.new_file(str(temporary), batch.schema) as writer:
+        writer.write_batch(batch)
+    put_in_place(temporary, path)
+
+
+def merge_runs(staging: Path, folders: Sequence[Path], target: Path, max_bucket: int) -> None:
+    """Write runs as one, a partition at a time; of large buckets only the lasting rows stay."""
+    for kind in (BANDS, CONTENTS, IDS):
+        names = sorted({path.name for folder in folders for path in (folder / kind).glob("*.arrow")})
+        for name in names:
+            found = [read_run(folder / kind / name) for folder in folders if (folder / kind / name).exists()]
+            columns = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+            if kind == BANDS:
+                rows = in_order(BandRows(columns["key"], columns["rank"], columns["row"]))
+                columns = vars(rows.take(lasting(rows, max_bucket)))
+            write_run(staging, target / kind / name, kind, columns)
+
+
+def _batches(path: str) -> list[pa.RecordBatch]:
+    reader = pa.ipc.open_file(pa.memory_map(path))
+    return [reader.get_batch(index) for index in range(reader.num_record_batches)]

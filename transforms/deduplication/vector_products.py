@@ -1,0 +1,194 @@
+"""The two products of semantic deduplication, on NumPy or on a device of torch, with the same results.
+
+Nearest centroids come from integers alone. Pairs are first sifted by a bound that rounding cannot push below the
+truth, then decided by integers: so a result depends neither on the device nor on threads, tiles or the order of sums.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.deduplication.quantised import EXACT_WIDTH, Ints, Rows, squared_norms
+
+Device = Literal["cpu", "cuda", "torch"]
+"""`cpu` is NumPy; `cuda` and `torch` are torch on a GPU and on the CPU."""
+
+
+class NumpyArrays:
+    """What the products need of NumPy."""
+
+    def put(self, values: NDArray[Any]) -> Any:
+        """An array on the device, as float32."""
+        return values.astype(np.float32, copy=False)
+
+    def double(self, values: Any) -> Any:
+        """The same in float64."""
+        return values.astype(np.float64)
+
+    def largest(self, scores: Any) -> Any:
+        """(N,) first place of the largest value of each row."""
+        return scores.argmax(axis=1)
+
+    def exclude(self, scores: Any, places: Any) -> None:
+        """Make one value of each row the smallest."""
+        scores[np.arange(len(scores)), places] = -np.inf
+
+    def at_least(self, scores: Any, limit: float) -> Any:
+        """Where scores (A, B) reach a limit, as a mask (A * B,)."""
+        return scores.reshape(-1) >= np.float32(limit)
+
+    def count(self, mask: Any) -> int:
+        """True values of a mask."""
+        return int(np.count_nonzero(mask))
+
+    def places(self, mask: Any) -> Any:
+        """(C,) places of a mask's true values."""
+        return np.flatnonzero(mask)
+
+    def back(self, values: Any) -> NDArray[Any]:
+        """An array from the device."""
+        return np.asarray(values)
+
+
+class TorchArrays:
+    """The same of torch."""
+
+    def __init__(self, device: str) -> None:
+        try:
+            self._torch: Any = importlib.import_module("torch")
+        except ImportError as error:
+            raise ImportError("device 'cuda' needs torch: install the extra `gpu`, or set device to 'cpu'") from error
+        if device == "cuda" and not self._torch.cuda.is_available():
+            raise RuntimeError("device is 'cuda' and torch finds no GPU here; set device to 'cpu', or mend the driver")
+        self._device = device
+
+    def put(self, values: NDArray[Any]) -> Any:
+        return self._torch.from_numpy(np.ascontiguousarray(values)).to(self._device).float()
+
+    def double(self, values: Any) -> Any:
+        return values.double()
+
+    def largest(self, scores: Any) -> Any:
+        return scores.argmax(dim=1)
+
+    def exclude(self, scores: Any, places: Any) -> None:
+        scores.scatter_(1, places[:, None], float("-inf"))
+
+    def at_least(self, scores: Any, limit: float) -> Any:
+        return scores.reshape(-1) >= limit
+
+    def count(self, mask: Any) -> int:
+        return int(self._torch.count_nonzero(mask))
+
+    def places(self, mask: Any) -> Any:
+        return self._torch.nonzero(mask)[:, 0]
+
+    def back(self, values: Any) -> NDArray[Any]:
+        return np.asarray(values.cpu().numpy())
+
+
+Arrays = NumpyArrays | TorchArrays
+
+
+def arrays_of(device: Device) -> Arrays:
+    """The arrays of a device; raises ImportError or RuntimeError where it is not there, ValueError of another name."""
+    if device == "cpu":
+        return NumpyArrays()
+    if device == "torch":
+        return TorchArrays("cpu")
+    if device == "cuda":
+        return TorchArrays("cuda")
+    raise ValueError(f"device is {device!r}; use 'cpu', 'cuda' or 'torch'")
+
+
+def exact_products(left: Rows, right: Rows, arrays: Arrays) -> Any:
+    """(A, B) products of int8 rows (A, D) and (B, D), exact: float32, or float64 where D > 1040."""
+    if left.shape[1] <= EXACT_WIDTH:
+        return arrays.put(left) @ arrays.put(right).T
+    total: Any = 0
+    for start in range(0, left.shape[1], EXACT_WIDTH):
+        piece = slice(start, start + EXACT_WIDTH)
+        total = total + arrays.double(arrays.put(left[:, piece]) @ arrays.put(right[:, piece]).T)
+    return total
+
+
+def nearest(rows: Rows, centroids: Rows, weights: NDArray[np.float32], count: int, arrays: Arrays) -> NDArray[np.int32]:
+    """(N, count) centroids with the largest cosine to each row, nearest first, the lower number of equal ones first.
+
+    A score is an exact product times the centroid's weight (K,), rounded once, so ties and all it is the same anywhere.
+    """
+    scores = exact_products(rows, centroids, arrays)
+    scores = scores * arrays.put(weights)
+    found = []
+    for turn in range(count):
+        best = arrays.largest(scores)
+        found.append(arrays.back(best).astype(np.int32))
+        if turn + 1 < count:
+            arrays.exclude(scores, best)
+    return np.stack(found, axis=1)
+
+
+@dataclass(frozen=True)
+class Sieve:
+    """What sifts pairs of M rows: `heads` (M, H + 1), the first H entries of unit rows and the length of the rest.
+
+    u.v <= u_head.v_head + |u_rest| |v_rest| (Cauchy-Schwarz), so that a narrow product bounds the cosine. Where no head
+    is taken, `heads` are the whole unit rows (M, D).
+    """
+
+    rows: Rows
+    lengths: NDArray[np.float32]
+    heads: NDArray[np.float32]
+    slack: float
+
+    @staticmethod
+    def of(rows: Rows, squares: Ints, head_width: int) -> Sieve:
+        """`squares` (M,) are the squared norms of int8 rows (M, D); `head_width` 0 takes whole rows."""
+        width = rows.shape[1]
+        lengths = np.sqrt(squares.astype(np.float64)).astype(np.float32)
+        # twice the bound of Higham (Accuracy and Stability, 3.1) on a float32 product of unit rows in any order
+        slack = (width + 16) * 2.0**-23
+        if not 0 < head_width < width:
+            return Sieve(rows, lengths, _unit(rows, lengths), slack)
+        heads = np.empty((len(rows), head_width + 1), np.float32)
+        np.divide(rows[:, :head_width], lengths[:, None], out=heads[:, :head_width])
+        rest = squares - squared_norms(np.ascontiguousarray(rows[:, :head_width]))
+        heads[:, head_width] = np.sqrt(rest / squares)
+        return Sieve(rows, lengths, heads, slack)
+
+    def whole(self, own: slice) -> NDArray[np.float32]:
+        """Whole unit rows of a tile."""
+        return _unit(self.rows[own], self.lengths[own])
+
+    def sift(self, left: slice, right: slice, least: float, crowded: float, arrays: Arrays) -> tuple[Ints, Ints]:
+        """Places (a, b) in two tiles of all pairs whose cosine may reach `least`, and of few others.
+
+        Where heads leave more than a share `crowded` of the pairs, whole rows are multiplied.
+        """
+        mask = self._mask(self.heads[left], self.heads[right], least, arrays)
+        if self.heads.shape[1] != self.rows.shape[1] and arrays.count(mask) > crowded * mask.shape[0]:
+            mask = self._mask(self.whole(left), self.whole(right), least, arrays)
+        a, b = np.divmod(arrays.back(arrays.places(mask)).astype(np.int64), len(self.rows[right]))
+        return a, b
+
+    def _mask(self, left: NDArray[np.float32], right: NDArray[np.float32], least: float, arrays: Arrays) -> Any:
+        return arrays.at_least(arrays.put(left) @ arrays.put(right).T, least - self.slack)
+
+
+def _unit(rows: Rows, lengths: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.divide(rows, lengths[:, None], dtype=np.float32)
+
+
+def paired_products(left: Rows, right: Rows) -> Ints:
+    """(C,) products of int8 rows (C, D) one by one, exact."""
+    total = np.zeros(len(left), np.int64)
+    for start in range(0, left.shape[1], EXACT_WIDTH):
+        piece = slice(start, start + EXACT_WIDTH)
+        a, b = left[:, piece].astype(np.float32), right[:, piece].astype(np.float32)
+        total += np.einsum("ij,ij->i", a, b).astype(np.int64)
+    return total

@@ -1,0 +1,122 @@
+"""The two kernels of semantic deduplication as RunInference models: nearest centroids, and like pairs in a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from apache_beam.ml.inference.base import ModelHandler
+
+from transforms.deduplication.centroids import Centroids
+from transforms.deduplication.quantised import Threshold
+from transforms.deduplication.vector_blocks import matrix_of, nearest_column, rows_of
+from transforms.deduplication.vector_pairs import first_shared, like_pairs
+from transforms.deduplication.vector_products import Arrays, Device, arrays_of, nearest
+
+EDGES = pa.schema(
+    [
+        pa.field("a", pa.string(), nullable=False),
+        pa.field("b", pa.string(), nullable=False),
+        pa.field("similarity", pa.float64(), nullable=False),
+    ]
+)
+"""A verified pair, a < b, and its cosine. 1.0 is kept for equal rows, which are a star from the smallest id: the other
+edges of that id hold for all of them."""
+
+Unassigned = tuple[bytes, pa.RecordBatch]
+"""Centroids as bytes, and a block of vectors."""
+Strip = tuple[pa.RecordBatch, int, int]
+"""All members of a cluster in order, and which of them, low <= a < high, are compared with those after them."""
+
+
+@dataclass
+class DeviceArrays:
+    """The model: a device's arrays, and the centroids last seen."""
+
+    arrays: Arrays
+    held: tuple[bytes, Centroids] | None = None
+
+    def centroids(self, data: bytes) -> Centroids:
+        """Centroids of these bytes, decoded once."""
+        if self.held is None or self.held[0] != data:
+            self.held = (data, Centroids.from_bytes(data))
+        return self.held[1]
+
+
+class _Kernel(ModelHandler[Any, pa.RecordBatch, DeviceArrays]):
+    """What both have in common: a model that is a device."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(min_batch_size=1, max_batch_size=4)
+        self._device: Device = device
+
+    def load_model(self) -> DeviceArrays:
+        return DeviceArrays(arrays_of(self._device))
+
+    def get_num_bytes(self, batch: Sequence[tuple[Any, ...]]) -> int:
+        """Bytes of Arrow data; Beam's default would pickle the batch to count them."""
+        return sum(part.nbytes for element in batch for part in element if isinstance(part, pa.RecordBatch))
+
+    def get_metrics_namespace(self) -> str:
+        return "demosift"
+
+    def share_model_across_processes(self) -> bool:
+        """There is nothing to share."""
+        return False
+
+
+class NearestHandler(_Kernel):
+    """Blocks of vectors -> the same with the column `nearest` of their `count` nearest centroids."""
+
+    def __init__(self, count: int, device: Device = "cpu") -> None:
+        super().__init__(device)
+        self._count = count
+
+    def run_inference(
+        self,
+        batch: Sequence[Unassigned],
+        model: DeviceArrays,
+        inference_args: Mapping[str, Any] | None = None,
+    ) -> Iterable[pa.RecordBatch]:
+        for data, block in batch:
+            centroids = model.centroids(data)
+            count = min(self._count, len(centroids.rows))
+            found = nearest(rows_of(block), centroids.rows, centroids.weights, count, model.arrays)
+            yield nearest_column(block, found)
+
+
+class LikePairsHandler(_Kernel):
+    """Strips of a cluster -> the edges that integers confirm, each in the first cluster that its ends share."""
+
+    def __init__(self, threshold: Threshold, device: Device = "cpu") -> None:
+        super().__init__(device)
+        self._threshold = threshold
+
+    def run_inference(
+        self,
+        batch: Sequence[Strip],
+        model: DeviceArrays,
+        inference_args: Mapping[str, Any] | None = None,
+    ) -> Iterable[pa.RecordBatch]:
+        for members, low, high in batch:
+            yield edges_of(members, low, high, self._threshold, model.arrays)
+
+
+def edges_of(members: pa.RecordBatch, low: int, high: int, threshold: Threshold, arrays: Arrays) -> pa.RecordBatch:
+    """`EDGES` of a strip of a cluster's members, which have the columns id, row, nearest and cluster."""
+    rows, clusters = rows_of(members), matrix_of(members.column("nearest"))
+    cluster = members.column("cluster")[0].as_py()
+    a, b, cosine = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for found in like_pairs(rows, low, high, threshold, arrays):
+        first = first_shared(clusters[found.a], clusters[found.b]) == cluster
+        a.append(found.a[first])
+        b.append(found.b[first])
+        cosine.append(found.cosine[first])
+    ends_a, ends_b, all_cosines = np.concatenate(a), np.concatenate(b), np.concatenate(cosine)
+    order = np.lexsort((ends_b, ends_a))
+    ids = members.column("id")
+    columns = [ids.take(pa.array(ends_a[order])), ids.take(pa.array(ends_b[order])), pa.array(all_cosines[order])]
+    return pa.record_batch(columns, schema=EDGES)
