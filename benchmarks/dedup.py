@@ -14,6 +14,8 @@ from benchmarks.harness import Report, finish, package_versions, parser
 
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
+    "episodes": "copies among other trials",
+    "limits": "how far a copy may be",
 }
 """Each part's name and what it measures."""
 
