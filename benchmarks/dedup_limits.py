@@ -1,8 +1,8 @@
 """How far a copy of an episode may be from its original before fewer than 98 % of such copies are found.
 
 Each row is the last level, from the mildest on, at which recall holds; its note has the recall of every level. Trials
-are those of benchmarks/episode_trials.py at 10 Hz, a crop takes a window at random. Motion is found where the pair meets
-in a band and its exact similarity reaches the threshold; frames are found where the channel agrees.
+are those of benchmarks/episode_trials.py at 10 Hz, a crop takes a window at random. Motion is found where the pair
+meets in a band and its exact similarity reaches the threshold; frames are found where the channel agrees.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transforms.deduplication.minhash import band_keys, permutations, signatures
 from transforms.evidence import Fingerprint
 
 RECALL = 0.98
-MOTIONS, FILMS = 400, 48
+MOTIONS, FILMS = 400, 32
 PARAMS = DedupParams()
 _Change = Callable[[np.random.Generator, Trial, float], Trial]
 
