@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from beam_pipeline.curated import CuratedSet
@@ -118,6 +119,7 @@ def sampled_frames(curated: CuratedSet, one: ScannedEpisode, name: str, steps: N
     path = curated.folder / video.path
     wanted = np.sort(video.pts_ns[steps])
     at = 0
+    rgb = VideoReformatter()  # one for all frames: a frame's own sets up its conversion anew
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -125,7 +127,7 @@ def sampled_frames(curated: CuratedSet, one: ScannedEpisode, name: str, steps: N
             for frame in container.decode(stream):
                 pts_ns = round((frame.pts or 0) * (stream.time_base or 1) * 1_000_000_000)
                 while at < len(wanted) and abs(int(wanted[at]) - pts_ns) <= _SAME_FRAME_NS:
-                    yield frame.to_ndarray(format="rgb24")
+                    yield rgb.reformat(frame, format="rgb24").to_ndarray()
                     at += 1
                 if at == len(wanted) or pts_ns > wanted[at]:
                     break
