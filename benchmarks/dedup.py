@@ -14,6 +14,8 @@ from benchmarks.harness import Report, finish, package_versions, parser
 
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
+    "episodes": "copies among other trials",
+    "limits": "how far a copy may be",
     "nights": "a search that goes on for 30 nights",
 }
 """Each part's name and what it measures."""
