@@ -16,6 +16,8 @@ PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
     "episodes": "copies among other trials",
     "limits": "how far a copy may be",
+    "semantic": "like vectors, against faiss at equal recall",
+    "frames": "frames embedded as they are decoded",
     "nights": "a search that goes on for 30 nights",
 }
 """Each part's name and what it measures."""

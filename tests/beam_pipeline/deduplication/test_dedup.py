@@ -151,7 +151,9 @@ def test_documents_without_ids_get_them_from_file_row_and_content(tmp_path):
 
 def test_templated_instructions_do_not_eat_the_source(tmp_path):
     rows = {
-        f"{colour}.{thing}.{i}": f"please pick up the {colour} {thing} and put it on the tray number {i} of the left shelf now"
+        f"{colour}.{thing}.{i}": (
+            f"please pick up the {colour} {thing} and put it on the tray number {i} of the left shelf now"
+        )
         for colour in ("red", "blue", "green")
         for thing in ("cube", "cup", "bowl")
         for i in range(20)
