@@ -15,6 +15,8 @@ from benchmarks.harness import Report, finish, package_versions, parser
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
     "nights": "a search that goes on for 30 nights",
+    "frames": "frames decoded and embedded, through the pipeline and by a bare loop",
+    "frame_retrieval": "changed copies of frames that find their original, by model",
 }
 """Each part's name and what it measures."""
 
