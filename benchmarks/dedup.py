@@ -19,6 +19,8 @@ PARTS = {
     "semantic": "like vectors, against faiss at equal recall",
     "frames": "frames embedded as they are decoded",
     "nights": "a search that goes on for 30 nights",
+    "frames": "frames decoded and embedded, through the pipeline and by a bare loop",
+    "frame_retrieval": "changed copies of frames that find their original, by model",
 }
 """Each part's name and what it measures."""
 
