@@ -17,7 +17,6 @@ PARTS = {
     "episodes": "copies among other trials",
     "limits": "how far a copy may be",
     "semantic": "like vectors, against faiss at equal recall",
-    "frames": "frames embedded as they are decoded",
     "nights": "a search that goes on for 30 nights",
     "frames": "frames decoded and embedded, through the pipeline and by a bare loop",
     "frame_retrieval": "changed copies of frames that find their original, by model",
