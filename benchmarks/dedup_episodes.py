@@ -34,7 +34,7 @@ TUNED_ON = (11, 12)
 SEED = 20261126
 TRIALS, PAIRS = 12_000, 300
 SCALE = 0.5
-"""Trials lie this much closer than `Closeness` says, which is closer than real ones (docs/deduplication_episodes.md)."""
+"""Trials lie this much closer than `Closeness` says, closer than real ones (docs/deduplication_episodes.md)."""
 _SAMPLE = 200
 
 
