@@ -14,10 +14,15 @@ from benchmarks.harness import Report, finish, package_versions, parser
 
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
-    "job": "texts in Parquet to who stays",
+    "job": "texts in Parquet to who stays, against datatrove",
     "recall": "recall by Jaccard, precision, the largest cluster",
     "memory": "memory of a million texts, and of one bucket",
+    "episodes": "copies among other trials",
+    "limits": "how far a copy may be",
+    "semantic": "like vectors, against faiss at equal recall",
     "nights": "a search that goes on for 30 nights",
+    "frames": "frames decoded and embedded, through the pipeline and by a bare loop",
+    "frame_retrieval": "changed copies of frames that find their original, by model",
 }
 """Each part's name and what it measures."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.pipeline import MultimodalPipeline
-from benchmarks.episode_corpus import COPIES, LEAST_KEPT, RATES, TASKS, Corpus, make_corpus
+from benchmarks.episode_corpus import COPIES, TASKS, Corpus, make_corpus
 from benchmarks.episode_trials import Closeness
 from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
 from transforms.deduplication.clusters import clusters
@@ -34,7 +34,7 @@ TUNED_ON = (11, 12)
 SEED = 20261126
 TRIALS, PAIRS = 12_000, 300
 SCALE = 0.5
-"""Trials lie this much closer than `Closeness` says, which already is closer than real ones (docs/deduplication.md)."""
+"""Trials lie this much closer than `Closeness` says, closer than real ones (docs/deduplication_episodes.md)."""
 _SAMPLE = 200
 
 
@@ -48,7 +48,12 @@ def _recall(kind: str) -> str:
     return f"episodes: recall, {kind}"
 
 
-def rows(trials: int = TRIALS, pairs: int = PAIRS, seed: int = SEED, scale: float = SCALE) -> list[Row]:
+def rows(quick: bool = False) -> list[Row]:
+    """As `measure` with the benchmark's sizes; `quick` is a smoke test."""
+    return measure(TRIALS // 50, 6) if quick else measure()
+
+
+def measure(trials: int = TRIALS, pairs: int = PAIRS, seed: int = SEED, scale: float = SCALE) -> list[Row]:
     """Make the corpus, find duplicates as the pipeline does, compare with what was planted."""
     corpus = make_corpus(seed, trials, pairs, Closeness().scaled(scale))
     edges = find(corpus.fingerprints)
@@ -150,14 +155,6 @@ def nearest_other(members: Sequence[Fingerprint], count: int) -> np.ndarray:
     return np.array(found)
 
 
-def described() -> Mapping[str, str]:
-    """What was planted, in words."""
-    return {
-        "cropped": f"{LEAST_KEPT:.0%} to 100 % of the steps",
-        "resampled": f"{RATES[0]:g} to {RATES[1]:g} times the rate",
-    }
-
-
 def main() -> int:
     """Make, find, score, judge."""
     arguments = parser(__doc__ or "")
@@ -166,7 +163,7 @@ def main() -> int:
     arguments.add_argument("--seed", type=int, default=SEED)
     arguments.add_argument("--scale", type=float, default=SCALE, help="how far trials of a task lie apart")
     options = arguments.parse_args()
-    found = rows(options.trials, options.pairs, options.seed, options.scale)
+    found = measure(options.trials, options.pairs, options.seed, options.scale)
     versions = package_versions("apache-beam", "numpy", "pyarrow", "av")
     title = f"Duplicates among episodes, seed {options.seed}, tuned on seeds {TUNED_ON[0]} and {TUNED_ON[1]}"
     return finish(Report(title, found, bars(), versions), options.json, options.check)

@@ -61,7 +61,7 @@ def run_side(side: str, folder: Path, count: int, few: int) -> dict[str, list[fl
 
 def rows(quick: bool) -> list[Row]:
     """Each side once; the stored vectors of all must be the same."""
-    count, few = (6, 2) if quick else (120, 4)
+    count, few = (6, 2) if quick else (80, 4)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_corpus(folder)

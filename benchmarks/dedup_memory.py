@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ class _Bucket:
     def __init__(self, count: int) -> None:
         self._count = count
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
         for start in range(0, self._count, 4096):
             rows = np.arange(start, min(start + 4096, self._count))
             ranks = np.random.default_rng([SEED, start]).integers(0, 1 << 63, len(rows), np.uint64)

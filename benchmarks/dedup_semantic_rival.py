@@ -1,10 +1,10 @@
 """The rival: faiss k-means, the two nearest centroids of each vector, pairs inside clusters by matrix product.
 
-    python dedup_semantic_rival.py VECTORS.npy OUT.npz CLUSTERS ITERATIONS POINTS NEAREST THRESHOLD THREADS
+    python dedup_semantic_rival.py FOLDER OUT.npy CLUSTERS ITERATIONS POINTS NEAREST THRESHOLD THREADS
 
-Run by its path in the rivals' environment (faiss-cpu and NumPy), so it imports nothing of the project. Pairs are taken
-by NumPy's matrix product in tiles above the diagonal, each compared once, which is faster than faiss's range_search.
-Prints one line of JSON: seconds by phase, and the versions. OUT holds the pairs (rows of VECTORS, each once).
+Run by its path in the rivals' environment (faiss-cpu, NumPy, pyarrow), so it imports nothing of the project. Pairs are
+taken by NumPy's matrix product in tiles above the diagonal, each compared once. Prints one line of JSON: seconds by
+phase, from Parquet files to pairs, and the versions. OUT holds the pairs, rows counted through the files, each once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 TILE = 1024
 
@@ -44,8 +46,10 @@ def main(arguments: list[str]) -> None:
     clusters, iterations, points, nearest = map(int, arguments[2:6])
     threshold, threads = float(arguments[6]), int(arguments[7])
     faiss.omp_set_num_threads(threads)
-    vectors = np.load(source)
     started = time.perf_counter()
+    column = pa.concat_tables([pq.read_table(path) for path in sorted(Path(source).iterdir())]).column("vector")
+    vectors = np.concatenate([c.values.to_numpy().reshape(len(c), -1) for c in column.chunks])
+    read = time.perf_counter()
     kmeans = faiss.Kmeans(
         vectors.shape[1], clusters, niter=iterations, max_points_per_centroid=points, spherical=True, seed=1
     )
@@ -60,9 +64,15 @@ def main(arguments: list[str]) -> None:
     found = [pairs_within(vectors, rows[a:b], threshold) for a, b in itertools.pairwise(bounds)]
     pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     ended = time.perf_counter()
-    np.savez(Path(target), pairs=pairs)
-    phases = {"train": trained - started, "assign": looked_up - trained, "pairs": ended - looked_up}
-    print(json.dumps({**phases, "seconds": ended - started, "faiss": faiss.__version__, "numpy": np.__version__}))
+    np.save(target, pairs)
+    phases = {
+        "read": read - started,
+        "train": trained - read,
+        "assign": looked_up - trained,
+        "pairs": ended - looked_up,
+    }
+    versions = [f"faiss {faiss.__version__}", f"numpy {np.__version__}"]
+    print(json.dumps({"seconds": ended - started, "phases": phases, "versions": versions}))
 
 
 if __name__ == "__main__":

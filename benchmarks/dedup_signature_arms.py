@@ -211,9 +211,10 @@ def estimates(signed: Signatures, pairs: int) -> list[float]:
     """The share of equal values of each planted pair; every library's signature is rows of values."""
     if hasattr(signed, "to_rows"):
         signed = signed.to_rows()
-    values = np.array([np.concatenate([np.ravel(part) for part in row]) for row in (list(s) for s in signed)])
-    assert values.shape[1] == PERMUTATIONS
-    return (values[:pairs] == values[len(values) - pairs :]).mean(axis=1).tolist()
+    originals, copies = np.asarray(signed[:pairs]), np.asarray(signed[len(signed) - pairs :])
+    equal = (originals == copies).reshape(pairs, -1)
+    assert equal.shape[1] == PERMUTATIONS
+    return equal.mean(axis=1).tolist()
 
 
 def main(arm: str, corpus: str, pairs: int, core: int) -> None:

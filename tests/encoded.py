@@ -19,7 +19,9 @@ OPTIONS = {
 def read_frames(path: Path, limit: int = 10_000) -> list[np.ndarray]:
     """(H, W, 3) RGB frames of a file."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(limit))]
+        return [
+            frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(limit), strict=False)
+        ]
 
 
 def write_frames(

@@ -37,8 +37,10 @@ def frame_hash(grey: NDArray[np.float64]) -> Bytes:
     if min(height, width) <= _LOWEST:
         return np.zeros(HASH_BYTES, np.uint8)
     whole = np.rint(grey * _GREY_STEPS)
-    low = _cosines(height) @ whole @ _cosines(width).T
-    return np.packbits(low.reshape(-1) > np.median(low))
+    low = (_cosines(height) @ whole @ _cosines(width).T).reshape(-1)
+    upper = len(low) // 2
+    ordered = np.partition(low, (upper - 1, upper))
+    return np.packbits(2 * low > ordered[upper - 1] + ordered[upper])
 
 
 def distances(a: Bytes, b: Bytes) -> NDArray[np.int64]:

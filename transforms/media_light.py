@@ -50,7 +50,7 @@ class Measures:
         self.pts_ns.append(pts_ns)
         self.rows.append((light.mean, light.std, light.clipped_high, light.clipped_low, motion))
         self.identical.append(same)
-        self.hashes.append(frame_hash(light.grid))
+        self.hashes.append(self.hashes[-1] if same else frame_hash(light.grid))
 
     def stats(self) -> dict[str, NDArray[np.generic]]:
         """Columns by name, each (N,); `hash` (N, 32)."""

@@ -150,9 +150,9 @@ def test_a_file_of_stored_vectors_does_not_depend_on_the_order_they_came_in(tmp_
 
 
 def test_wrong_parameters_are_named() -> None:
-    with pytest.raises(ValueError, match="embedding.frames.frames_per_episode is 0; need at least 1"):
+    with pytest.raises(ValueError, match=r"embedding.frames.frames_per_episode is 0; need at least 1"):
         FrameEmbeddingParams(frames_per_episode=0)
-    with pytest.raises(ValueError, match="embedding.frames.rate_hz is 0; need 0 < rate_hz <= 1000"):
+    with pytest.raises(ValueError, match=r"embedding.frames.rate_hz is 0; need 0 < rate_hz <= 1000"):
         FrameEmbeddingParams(rate_hz=0.0)
     with pytest.raises(ValueError, match="embedding names neither `text` nor `frames`"):
         EmbedEpisodes(EmbeddingParams(), read_images)

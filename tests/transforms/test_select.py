@@ -1,6 +1,6 @@
 """Rules, representatives and guardrails."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -35,7 +35,8 @@ NO_STEPS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
 
 
 def evidence(name: str, *findings: Finding, text: str = "pick", source: str = "s", status: str = "matched") -> Evidence:
-    head = Episode(name, source, "arm", "", "rlds", NO_STEPS, instruction=text, instruction_status=status)
+    told = {"instruction": text, "instruction_status": status, "content_id": name}
+    head = Episode(name, source, "arm", "", "rlds", NO_STEPS, **told)
     return Evidence(
         episode_id=name,
         source=source,
@@ -80,6 +81,7 @@ def decided(
     edges: Iterable[DuplicateEdge],
     params: SelectParams,
     verdicts: Mapping[str, Verdict] | None = None,
+    published: Set[tuple[str, str]] = frozenset(),
 ) -> dict[str, Decision]:
     """Every decision by id, out of evidence that was stored and read back."""
     with TemporaryDirectory() as folder:
@@ -90,7 +92,7 @@ def decided(
         ]
         files = [StoredFile(report.source, Path(folder) / OUT / report.path) for report in reports]
         measured = load_measured(files)
-    result = decide_all(measured, edges, params, verdicts or {})
+    result = decide_all(measured, edges, params, verdicts or {}, published)
     kept = {row.episode_id: Decision(row, "kept") for row in rows}
     ids = measured.episodes.column("episode_id").to_pylist()
     assert len(ids) == len(kept)
@@ -155,6 +157,31 @@ def test_chains_keep_their_ends():
 def test_relabelled_edges_drop_nothing():
     group = cluster(near("a", "b", 1.0, relabelled=True), near("b", "c"))
     assert chosen(group, *(evidence(name) for name in "abc")) == {"c": "b"}
+
+
+def test_relabelled_edges_drop_where_configured_and_the_channels_are_told():
+    edge = DuplicateEdge("a", "b", "trajectory", 0.91234, True, 0.9375, 0.25)
+    found = decided([evidence("a"), evidence("b")], [edge], SelectParams(drop_relabelled=True))
+    assert (found["b"].outcome, found["b"].value) == ("duplicate", 0.91234)
+    assert found["b"].detail == "trajectory similarity 0.9123, frames 0.9375, instruction 0.2500, relabelled, to a"
+    found = decided([evidence("a"), evidence("b")], [near("a", "b")], SelectParams())
+    assert found["b"].detail == "trajectory similarity 0.9000, frames abstain, instruction abstain to a"
+
+
+def test_what_was_published_stays_before_better_copies_that_are_new():
+    rows = [evidence("a", ldlj(-8.0)), evidence("b", ldlj(-7.0)), evidence("c", ldlj(-6.0))]
+    edges = [near("a", "b"), near("a", "c"), near("b", "c")]
+
+    def stays(*published: tuple[str, str], among: Iterable[Evidence] = rows) -> list[str]:
+        found = decided(list(among), edges, SelectParams(), published=set(published))
+        return [name for name, decision in found.items() if decision.outcome == "kept"]
+
+    content = {row.episode_id: row.content_id for row in rows}
+    assert stays() == ["c"]
+    assert stays(("a", content["a"])) == ["a"]
+    assert stays(("a", content["a"]), ("b", content["b"])) == ["b"], "of two published ones the better"
+    assert stays(("a", "another content")) == ["c"], "a new version is a new episode"
+    assert stays(("a", content["a"]), among=[evidence("a", fast(9.0)), *rows[1:]]) == ["c"], "it breaks a rule now"
 
 
 def test_equal_contents_share_their_edges():

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.deduplication.quantised import Ints, Rows, Threshold, cosines, squared_norms
-from transforms.deduplication.vector_products import Arrays, Sieve, paired_products
+from transforms.deduplication.vector_products import TILE, Arrays, Sieve, paired_products
 
-TILE = 1024
 _CANDIDATES = 1 << 15
 _CROWDED = 0.02
 
@@ -25,15 +24,10 @@ class LikePairs:
     cosine: NDArray[np.float64]
 
 
-def head_width(width: int) -> int:
-    """How many entries sift pairs of rows of D entries: a quarter, where that saves anything."""
-    return width // 4 if width >= 128 else 0
-
-
 def like_pairs(rows: Rows, low: int, high: int, threshold: Threshold, arrays: Arrays) -> Iterator[LikePairs]:
     """Pairs a < b of distinct rows (M, D) with low <= a < high whose cosine reaches the threshold, tile by tile."""
     squares = squared_norms(rows)
-    sieve = Sieve.of(rows, squares, head_width(rows.shape[1]))
+    sieve = Sieve.of(rows, squares)
     for top in range(low, high, TILE):
         left = slice(top, min(top + TILE, high))
         for start in range(top, len(rows), TILE):

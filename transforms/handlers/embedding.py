@@ -14,7 +14,7 @@ import xxhash
 from apache_beam.ml.inference.base import ModelHandler
 
 import transforms.resources
-from transforms.handlers.blocks import Embedded, EmbeddingFailure, Floats, FrameBlock, TextBlock, quantised
+from transforms.handlers.blocks import Embedded, EmbeddingFailure, Floats, FrameBlock, TextBlock, nothing, quantised
 
 Device = Literal["auto", "cpu", "cuda"]
 Block = FrameBlock | TextBlock
@@ -95,22 +95,34 @@ def calls(block: Block, encoder: Encoder, batch_rows: int) -> Iterator[tuple[lis
 
 
 def embed(block: Block, encoder: Encoder, batch_rows: int) -> Embedded:
-    """The vectors of a block, in its order; a vector that is not finite is a failure. Raises what the model raises."""
+    """The vectors of a block, in its order; one that is zero or not finite is a failure. Raises as the model does."""
     found: dict[int, Floats] = {}
     for places, rows in calls(block, encoder, batch_rows):
-        vectors = encoder.encode(rows)
-        found.update(zip(places, vectors, strict=False))
-    finite = [i for i in range(len(block.ids)) if np.isfinite(found[i]).all()]
-    failures = tuple(
-        EmbeddingFailure(block.ids[i], "NotFinite", f"{encoder.name} gave {found[i][~np.isfinite(found[i])][0]}")
-        for i in range(len(block.ids))
-        if not np.isfinite(found[i]).all()
+        found.update(zip(places, encoder.encode(rows), strict=False))
+    failures = {i: failure for i in range(len(block.ids)) if (failure := _fault(block.ids[i], found[i], encoder))}
+    good = [i for i in range(len(block.ids)) if i not in failures]
+    if not good:
+        return nothing(encoder.name, encoder.revision, tuple(failures.values()), block.key)
+    codes, scales = quantised(unit_length(np.stack([found[i] for i in good])))
+    return Embedded(
+        ids=tuple(block.ids[i] for i in good),
+        codes=codes,
+        scales=scales,
+        devices=(encoder.device,) * len(good),
+        model=encoder.name,
+        revision=encoder.revision,
+        failures=tuple(failures.values()),
+        key=block.key,
     )
-    vectors = np.stack([found[i] for i in finite]) if finite else np.zeros((0, 0), np.float32)
-    codes, scales = quantised(unit_length(vectors))
-    ids = tuple(block.ids[i] for i in finite)
-    devices = (encoder.device,) * len(ids)
-    return Embedded(ids, codes, scales, devices, encoder.name, encoder.revision, failures, key=block.key)
+
+
+def _fault(name: str, vector: Floats, encoder: Encoder) -> EmbeddingFailure | None:
+    finite = np.isfinite(vector)
+    if not finite.all():
+        return EmbeddingFailure(name, "NotFinite", f"{encoder.name} gave {vector[~finite][0]}")
+    if not vector.any():
+        return EmbeddingFailure(name, "Blank", f"{encoder.name} finds nothing in it: one flat colour, or no text")
+    return None
 
 
 class EmbeddingHandler(ModelHandler[Block, Embedded, Encoder]):

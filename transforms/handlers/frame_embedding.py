@@ -43,7 +43,10 @@ class FrameEncoder(Encoder):
         return (self.pixels,)
 
     def encode(self, rows: Sequence[Pixels]) -> Floats:
-        return self.vectors(np.stack([resized(row, self.pixels) for row in rows]))
+        """Zero for a frame of one flat colour, with which published sets fill the slot of an absent camera."""
+        frames = np.stack([resized(row, self.pixels) for row in rows])
+        flat = (frames == frames[:, :1, :1]).all((1, 2, 3))
+        return np.where(flat[:, None], np.float32(0), self.vectors(frames))
 
     @abstractmethod
     def vectors(self, frames: Pixels) -> Floats:

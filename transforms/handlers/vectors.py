@@ -107,10 +107,11 @@ class LikePairsHandler(_Kernel):
 
 def edges_of(members: pa.RecordBatch, low: int, high: int, threshold: Threshold, arrays: Arrays) -> pa.RecordBatch:
     """`EDGES` of a strip of a cluster's members, which have the columns id, row, nearest and cluster."""
+    members, high = members.slice(low), high - low
     rows, clusters = rows_of(members), matrix_of(members.column("nearest"))
     cluster = members.column("cluster")[0].as_py()
     a, b, cosine = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for found in like_pairs(rows, low, high, threshold, arrays):
+    for found in like_pairs(rows, 0, high, threshold, arrays):
         first = first_shared(clusters[found.a], clusters[found.b]) == cluster
         a.append(found.a[first])
         b.append(found.b[first])

@@ -1,4 +1,4 @@
-"""A search that goes on night by night comes to what one full run comes to, costs no second look, and forgets nothing."""
+"""A search that goes on night by night comes to what one full run comes to, and takes back nothing."""
 
 from __future__ import annotations
 
@@ -148,10 +148,10 @@ def test_an_older_night_other_settings_and_known_ids_are_refused(tmp_path: Path)
     rows = corpus(6, 18)
     index = by_nights(tmp_path, [rows[::2], rows[1::2]])
     again = [str(tmp_path / "night0.parquet")]
-    with pytest.raises(OutputError, match="night 0 in .*whose newest is 1; only the newest can be run again"):
+    with pytest.raises(OutputError, match=r"night 0 in .*whose newest is 1; only the newest can be run again"):
         run_dedup(again, tmp_path / "out2", CONFIG, "FnApiRunner", index=index)
     other = DedupConfig(CONFIG.columns, lsh=LshParams(threshold=0.8, max_bucket=4, partitions=3))
-    with pytest.raises(OutputError, match="made with .*threshold 0.7.*this run has .*threshold 0.8"):
+    with pytest.raises(OutputError, match=r"made with .*threshold 0.7.*this run has .*threshold 0.8"):
         run_dedup(again, tmp_path / "out3", other, "FnApiRunner", index=index)
     known = write(tmp_path / "known.parquet", [{"id": rows[0]["id"], "text": "some other text", "quality": None}])
     with pytest.raises(RepeatedId, match=f"id '{rows[0]['id']}' is that of a document of an earlier night"):

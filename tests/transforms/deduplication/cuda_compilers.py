@@ -6,8 +6,9 @@ import ctypes
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ class HostKernels:
         command = [compiler, *flags, *shim, "-o", library, HERE / "host_minhash.cpp"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        self._library = ctypes.CDLL(str(library))
+        self.library = ctypes.CDLL(str(library))
 
     def sign(self, shingles: Shingles, perms: Permutations, blocks: int, threads: int) -> NDArray[np.int32]:
         """(N, P) signatures by a grid of `blocks` and `threads`."""
@@ -87,7 +88,7 @@ class HostKernels:
         begins, ends = shingles.offsets[:-1].copy(), shingles.offsets[1:].copy()
         arrays = (shingles.hashes, begins, ends)
         sizes = (ctypes.c_int(len(perms.a)), ctypes.c_int(perms.count))
-        self._library.host_sign_documents(
+        self.library.host_sign_documents(
             blocks,
             threads,
             *map(_at, arrays),
@@ -106,7 +107,7 @@ class HostKernels:
         hashes = np.zeros((len(data) + texts) // 2 + 1, np.uint64)
         begins, ends = np.zeros(texts, np.int64), np.zeros(texts, np.int64)
         letters = letter_table()
-        self._library.host_hash_words(
+        self.library.host_hash_words(
             2,
             threads,
             _at(data),
@@ -118,6 +119,60 @@ class HostKernels:
         assert (begins[1:] >= ends[:-1]).all(), "a text wrote into the next one's room"
         held = [hashes[a:b] for a, b in zip(begins, ends, strict=True)]
         return Shingles(np.concatenate([hashes[:0], *held]), np.cumsum([0, *map(len, held)]))
+
+
+class DeviceArray(np.ndarray):
+    """An array that a test takes for one of CuPy."""
+
+    def get(self) -> NDArray[np.generic]:
+        """The values on the host."""
+        return np.asarray(self)
+
+
+class HostCupy:
+    """What cuda_kernels.py asks of CuPy, its kernels on the CPU; it checks what a RawKernel would take on trust."""
+
+    POINTERS: ClassVar = {
+        "sign_documents": ["uint64", "int64", "int64", None, "int32", "int32", None, None, "int32"],
+        "hash_words": ["uint8", "int64", None, None, "uint64", "uint64", "int64", "int64"],
+    }
+    SCALARS: ClassVar = {"sign_documents": ["int64", "int32", "int32"], "hash_words": ["int64", "int32"]}
+    int32, int64, uint64 = np.int32, np.int64, np.uint64
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def asarray(self, values: NDArray[np.generic]) -> DeviceArray:
+        """A copy, as to a device."""
+        return np.array(values).view(DeviceArray)
+
+    def empty(self, shape: int | tuple[int, ...], kind: type[np.generic]) -> DeviceArray:
+        """Filled with what no kernel writes."""
+        return np.full(shape, 77, kind).view(DeviceArray)
+
+    def RawModule(self, code: str, options: tuple[str, ...]) -> HostCupy:  # noqa: N802  CuPy's name
+        """The module; its code is what the library was compiled from."""
+        assert code == SOURCE.read_text(encoding="utf-8") and options == ("--std=c++17",)
+        return self
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        """A kernel that is called as CuPy's are: grid, block, arguments."""
+
+        def call(grid: tuple[int], block: tuple[int], arguments: Sequence[np.generic | DeviceArray]) -> None:
+            arrays = [getattr(a, "ndim", 0) > 0 for a in arguments]
+            kinds = [str(a.dtype) if array else None for a, array in zip(arguments, arrays, strict=True)]
+            assert kinds == self.POINTERS[name]
+            scalars = [str(a.dtype) for a, array in zip(arguments, arrays, strict=True) if not array]
+            assert scalars == self.SCALARS[name], "a RawKernel takes NumPy scalars by their own size"
+            assert all(a.flags.c_contiguous for a, array in zip(arguments, arrays, strict=True) if array)
+            passed = [_at(a) if array else _scalar(a) for a, array in zip(arguments, arrays, strict=True)]
+            getattr(self._library, f"host_{name}")(grid[0], block[0], *passed)
+
+        return call
+
+
+def _scalar(value: np.generic) -> ctypes.c_int | ctypes.c_int64:
+    return ctypes.c_int64(int(value)) if value.dtype == np.int64 else ctypes.c_int(int(value))
 
 
 def _at(array: NDArray[np.generic]) -> ctypes.c_void_p:

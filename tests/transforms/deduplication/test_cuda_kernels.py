@@ -1,6 +1,7 @@
 """minhash.cu: compiled for the GPUs it is meant for, and its very text run on the CPU, bit for bit."""
 
 import re
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.deduplication.cuda_compilers import HostKernels, nvcc_cubin, nvrtc_cubin
+from tests.transforms.deduplication.cuda_compilers import HostCupy, HostKernels, nvcc_cubin, nvrtc_cubin
 from transforms.deduplication import cuda_kernels
 from transforms.deduplication.minhash import numpy_signatures, permutations
 from transforms.deduplication.shingles import Shingles
@@ -16,6 +17,7 @@ from transforms.deduplication.text_shingles import word_hashes
 from transforms.deduplication.text_words import text_bytes
 
 ARCHITECTURES = ("sm_80", "sm_90")
+FLAGS = ("--std=c++17",)
 KERNELS = (b"sign_documents", b"hash_words")
 
 
@@ -59,7 +61,30 @@ def test_the_text_of_the_kernel_hashes_words_as_numpy(host, texts, n, threads):
     assert np.array_equal(found.hashes, expected.hashes)
 
 
+@pytest.fixture
+def cupy_on_the_host(host: HostKernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = HostCupy(host.library)
+    monkeypatch.setattr(cuda_kernels, "cupy", lambda: stand_in)
+    monkeypatch.setattr(cuda_kernels, "_module", lambda: stand_in.RawModule(cuda_kernels.SOURCE.read_text(), FLAGS))
+
+
+@pytest.mark.parametrize("count", [5, 256, 1100])
+def test_the_host_side_hands_each_kernel_what_it_takes(cupy_on_the_host, count):
+    texts = ["the red cube on the blue plate", "", "one", "le café rouge de la maison", "the red cube on the table"]
+    perms = permutations(count, 3)
+    expected = word_hashes(pa.array(texts), 5)
+    signed, sizes = cuda_kernels.cuda_text_signatures(text_bytes(pa.array(texts)), 5, perms)
+    assert np.array_equal(sizes, expected.sizes())
+    filled = np.flatnonzero(sizes)
+    bounds = np.concatenate([[0], np.cumsum(sizes[filled])])
+    by_numpy = numpy_signatures(expected.hashes, bounds, perms)
+    assert np.array_equal(signed[filled], by_numpy)
+    assert np.array_equal(cuda_kernels.cuda_signatures(expected.hashes, bounds, perms), by_numpy)
+    none = np.zeros(1, np.int64)
+    assert cuda_kernels.cuda_signatures(expected.hashes[:0], none, perms).shape == (0, count)
+
+
 def test_without_cupy_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match=r"device 'cuda' needs CuPy: install the extra `gpu`"):
         cuda_kernels.cupy()

@@ -1,6 +1,8 @@
 """The handler under RunInference, and what it says of itself."""
 
+import pickle
 import sys
+import weakref
 
 import apache_beam as beam
 import numpy as np
@@ -10,8 +12,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from transforms.deduplication.compiled import allowed_threads
 from transforms.deduplication.minhash import permutations, signatures
-from transforms.handlers.minhash import DocumentBlock, MinHasher, MinHashHandler, pack
+from transforms.handlers.minhash import DocumentBlock, MinHasher, MinHashHandler, pack, torch_signatures
 
 DOCUMENTS = [("a", np.array([5, 6, 7], "<u8").tobytes()), ("b", np.array([6], "<u8").tobytes())]
 
@@ -43,3 +46,26 @@ def test_an_absent_device_library_and_an_unknown_device_are_named(monkeypatch):
         MinHashHandler(4, 1, "cuda").load_model()
     with pytest.raises(ValueError, match=r"device is 'tpu'; use 'cpu' or 'cuda'"):
         MinHashHandler(4, 1, "tpu")
+
+
+def test_the_model_can_be_held_weakly_and_the_batch_is_counted_without_pickling():
+    model = MinHashHandler(4, 1).load_model()
+    assert weakref.ref(model)() is model
+    assert pickle.loads(pickle.dumps(MinHashHandler(4, 1))).load_model().sign(pack(DOCUMENTS)).shape == (2, 4)
+
+
+def test_torch_signs_as_numpy_wherever_it_runs():
+    pytest.importorskip("torch")
+    block = pack(DOCUMENTS)
+    arguments = (block.hashes(), np.array(block.offsets), permutations(9, 2))
+    assert np.array_equal(torch_signatures(*arguments, device="cpu"), signatures(*arguments))
+
+
+def test_threads_are_what_the_worker_was_granted(monkeypatch):
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    assert allowed_threads() == 1
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    assert allowed_threads() == 3
+    assert MinHasher(permutations(4, 1), "cpu").sign(pack(DOCUMENTS)).shape == (2, 4)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "many")
+    assert allowed_threads() == 1
