@@ -43,7 +43,7 @@ def rows(quick: bool) -> Sequence[Row]:
         source = folder / "texts"
         source.mkdir()
         for file in range(FILES):
-            write_texts(source / f"{file}.parquet", documents // FILES, SEED + file)
+            write_texts(source / f"{file}.parquet", documents // FILES, SEED + file, file * (documents // FILES))
         for _ in range(rounds):
             for side in ("ours", *tokenizers):
                 out = folder / side

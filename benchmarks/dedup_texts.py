@@ -32,8 +32,8 @@ def vocabulary(rng: np.random.Generator) -> pa.Array:
     return pa.array(list(words)[:_VOCABULARY])
 
 
-def blocks(documents: int, seed: int = SEED) -> Iterator[pa.RecordBatch]:
-    """Arrow batches of id and text, `documents` in all."""
+def blocks(documents: int, seed: int = SEED, first: int = 0) -> Iterator[pa.RecordBatch]:
+    """Arrow batches of id and text, `documents` in all; ids count from `first`."""
     words = vocabulary(np.random.default_rng([seed, 0]))
     for start in range(0, documents, _BLOCK):
         count = min(_BLOCK, documents - start)
@@ -42,7 +42,7 @@ def blocks(documents: int, seed: int = SEED) -> Iterator[pa.RecordBatch]:
         flat = words.take(pa.array(drawn.reshape(-1)))
         offsets = pa.array(np.arange(count + 1, dtype=np.int64) * drawn.shape[1])
         texts = pc.binary_join(pa.LargeListArray.from_arrays(offsets, flat), " ")
-        ids = pa.array([f"d{start + i:08d}" for i in range(count)])
+        ids = pa.array([f"d{first + start + i:08d}" for i in range(count)])
         yield pa.record_batch([ids, texts], ["id", "text"])
 
 
@@ -59,11 +59,11 @@ def word_numbers(rng: np.random.Generator, count: int, words: int) -> NDArray[np
     return np.asarray(drawn, np.int64)
 
 
-def write_texts(path: Path, documents: int, seed: int = SEED) -> float:
+def write_texts(path: Path, documents: int, seed: int = SEED, first: int = 0) -> float:
     """A Parquet file of the corpus; returns megabytes of text."""
     size = 0
     with pq.ParquetWriter(path, pa.schema({"id": pa.string(), "text": pa.string()})) as writer:
-        for block in blocks(documents, seed):
+        for block in blocks(documents, seed, first):
             size += pc.sum(pc.binary_length(block.column("text"))).as_py()
             writer.write_batch(block)
     return size / 1e6

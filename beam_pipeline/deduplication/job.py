@@ -120,7 +120,7 @@ def run_dedup(
         )
         if night:
             night.check_ids()
-        found = tables(work)
+        found = tables(work, sum(group.rows for group in groups))
         summary = summarise(found, report.counters, runner)
         broken = config.guardrails.broken(found.clusters, summary.sources)
         if broken:

@@ -91,12 +91,18 @@ def documents(staging: Path) -> pa.Table:
     return ids
 
 
-def tables(staging: Path) -> Tables:
-    """The tables of a finished search. Raises RepeatedId."""
+def tables(staging: Path, read: int) -> Tables:
+    """The tables of a finished search of `read` documents. Raises RepeatedId."""
     duplicates, earlier = (read_batches(staging, name, DUPLICATE_ROWS).sort_by("id") for name in (DUPLICATES, EARLIER))
     order = [(name, "ascending") for name in ("cluster_id", "a", "b", "channel")]
     edges = read_batches(staging, "edges", EDGE_ROWS).sort_by(order)
     known = documents(staging)
+    if known.num_rows != read:
+        # batches of the same ids and texts are one file
+        raise RepeatedId(
+            f"of {read} documents that were read {read - known.num_rows} have the id and text of another; give each "
+            "file once, name a column of unique ids, or leave --id out to get ids from places"
+        )
     gone = pc.is_in(known.column("id"), duplicates.column("id").combine_chunks())
     return Tables(
         known.filter(pc.invert(gone)), duplicates, _clusters(edges, pa.concat_tables([duplicates, earlier])), edges

@@ -64,7 +64,7 @@ class Batch:
 
 def id_hashes(ids: pa.Array) -> Hashes:
     """(N,) xxh3-64 of ids."""
-    return np.array([xxhash.xxh3_64_intdigest(name or b"") for name in _bytes_of(ids)], np.uint64)
+    return np.array([xxhash.xxh3_64_intdigest(name or b"") for name in bytes_of(ids)], np.uint64)
 
 
 def ranks_of(ids: pa.Array, night: int = 0) -> Hashes:
@@ -74,11 +74,15 @@ def ranks_of(ids: pa.Array, night: int = 0) -> Hashes:
 
 def content_hashes(bodies: pa.Array) -> pa.Array:
     """(N,) xxh3-128 of strings or binaries, null where those are null."""
-    hashes = [None if body is None else xxhash.xxh3_128_digest(body) for body in _bytes_of(bodies)]
+    hashes = [None if body is None else xxhash.xxh3_128_digest(body) for body in bytes_of(bodies)]
     return pa.array(hashes, pa.binary(16))
 
 
-def _bytes_of(bodies: pa.Array) -> list[bytes | None]:
+def bytes_of(bodies: pa.Array) -> list[bytes | None]:
+    """Strings or binaries as Python bytes, null as None."""
+    if pa.types.is_fixed_size_binary(bodies.type):
+        fixed: list[bytes | None] = bodies.to_pylist()
+        return fixed
     large = pa.types.is_large_string(bodies.type) or pa.types.is_large_binary(bodies.type)
     found: list[bytes | None] = bodies.cast(pa.large_binary() if large else pa.binary()).to_pylist()
     return found

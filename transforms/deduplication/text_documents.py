@@ -15,6 +15,7 @@ from apache_beam.metrics import Metrics
 
 from transforms.deduplication.document_files import (
     DOCUMENTS,
+    bytes_of,
     content_hashes,
     shingle_column,
     write_documents,
@@ -68,5 +69,7 @@ class StoreTexts(beam.DoFn):
         if element.num_rows:
             found = text_documents(element, self._params)
             self._without_text.inc(found.column("content").null_count)
-            name = xxhash.xxh3_128_hexdigest(b"\0".join(x.encode() for x in found.column("id").to_pylist()))
+            # a retry writes the same file again; batches that differ in an id or a text never share one
+            parts = [part or b"" for column in ("id", "content") for part in bytes_of(found.column(column))]
+            name = xxhash.xxh3_128_hexdigest(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
             yield write_documents(Path(self._staging), name, [found], self._night)

@@ -122,6 +122,18 @@ def test_the_same_bytes_on_every_runner_in_any_order_and_any_files(tmp_path, run
     assert hashes(other) == hashes(first)
 
 
+def test_an_input_given_twice_is_refused(tmp_path, capsys):
+    rows = {"a": "x y", "b": "z"}
+    for name in ("one", "two"):
+        write(tmp_path / f"{name}.parquet", rows)
+    arguments = ["dedup", "--input", str(tmp_path / "*.parquet"), "--output", str(tmp_path / "out"), "--text", "text"]
+    assert main([*arguments, "--id", "id"]) == 2
+    assert "of 4 documents that were read 2 have the id and text of another; give each file" in capsys.readouterr().err
+    write(tmp_path / "two.parquet", {"a": "x y", "b": "other"})
+    assert main([*arguments, "--id", "id"]) == 2
+    assert "id 'a' is that of more than one document (2 ids repeat); name a column" in capsys.readouterr().err
+
+
 def test_quality_and_published_choose_who_stays(tmp_path):
     text = " ".join(WORDS[:50])
     rows = {"a": text, "b": text, "c": text + " more"}
