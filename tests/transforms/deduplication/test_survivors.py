@@ -16,7 +16,7 @@ def decide(count, edges, quality=None, published=None):
     order = standing_order(
         ids,
         np.array(quality or [np.nan] * count, float),
-        np.array(published or [False] * count),
+        np.array(published or [False] * count, np.int8),
     )
     a, b, similarity, exact = (np.array(column) for column in zip(*edges, strict=True))
     found = owners(order, Edges(a, b, similarity.astype(float), exact.astype(bool)))
