@@ -14,6 +14,9 @@ from benchmarks.harness import Report, finish, package_versions, parser
 
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
+    "job": "texts in Parquet to who stays",
+    "recall": "recall by Jaccard, precision, the largest cluster",
+    "memory": "memory of a million texts, and of one bucket",
     "episodes": "copies among other trials",
     "limits": "how far a copy may be",
     "semantic": "like vectors, against faiss at equal recall",

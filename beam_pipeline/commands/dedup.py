@@ -24,28 +24,32 @@ from beam_pipeline.commands.command import (
     print_plain,
 )
 from beam_pipeline.deduplication.guardrails import Guardrails
-from beam_pipeline.deduplication.job import DedupConfig, DedupSummary, GuardrailsBroken, run_dedup
+from beam_pipeline.deduplication.job import DedupConfig, GuardrailsBroken, run_dedup
+from beam_pipeline.deduplication.published import DedupSummary
 from beam_pipeline.deduplication.tables import RepeatedId
 from beam_pipeline.output_folder import OutputError
 from beam_pipeline.preflight import UnfitRunner, check_runner
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from transforms.deduplication.parquet_documents import ColumnError, DocumentColumns
+from transforms.deduplication.semantic import SemanticParams
 from transforms.deduplication.similar_documents import LshParams
 from transforms.deduplication.text_documents import TextParams
 
 USAGE = (
-    "usage: python -m beam_pipeline dedup --input FILES... --output DIR --text COLUMN [--id COLUMN]\n"
-    "       [--source COLUMN] [--quality COLUMN] [--published COLUMN] [--threshold 0.7] [--ngram 5] [--bands 32]\n"
+    "usage: python -m beam_pipeline dedup --input FILES... --output DIR (--text COLUMN [--id COLUMN] |\n"
+    "       --vector COLUMN --id COLUMN)\n"
+    "       [--source COLUMN] [--quality COLUMN] [--published COLUMN] [--threshold NUMBER] [--ngram 5] [--bands 32]\n"
     "       [--rows 8] [--seed 1] [--max-cluster 100000] [--max-removed 0.9] [--runner NAME] [--device cpu]\n"
     "       [--index DIR] [any Beam option]\n"
     "  --input      Parquet files, folders of them, or patterns\n"
     "  --output     folder for kept, duplicates, clusters and edges (Parquet), summary.json and manifest.json\n"
     "  --text       column of the texts that are compared\n"
+    "  --vector     column of the vectors that are compared, lists of numbers, in place of texts\n"
     "  --id         column of unique ids (default: ids from file, row and content)\n"
     "  --source     column that says where a row is from: each source is counted and guarded by itself\n"
     "  --quality    column of numbers: of copies, the one of highest quality stays\n"
     "  --published  column of booleans: a published row stays before any other\n"
-    "  --threshold  least Jaccard similarity of two texts' word n-grams\n"
+    "  --threshold  least Jaccard similarity of two texts' word n-grams (default 0.7), or cosine of vectors (0.95)\n"
     "  --ngram      words in a shingle\n"
     "  --bands, --rows  a pair of Jaccard J is found with probability 1 - (1 - J^rows)^bands\n"
     "  --max-cluster, --max-removed  largest cluster, and largest fraction dropped of a source, that is published\n"
@@ -60,11 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m beam_pipeline dedup", add_help=False, allow_abbrev=False)
     parser.add_argument("--input", required=True, nargs="+")
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--text", required=True)
+    parser.add_argument("--text")
+    parser.add_argument("--vector")
     parser.add_argument("--index", type=Path)
     for name in ("id", "source", "quality", "published"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--threshold", type=float, default=LshParams.threshold)
+    parser.add_argument("--threshold", type=float)
     parser.add_argument("--ngram", type=int, default=TextParams.ngram)
     for name in ("bands", "rows", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(LshParams, name))
@@ -81,10 +86,14 @@ def run(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         read, rest = _parser().parse_known_args(arguments)
+        of_texts = read.vector is None
+        threshold = read.threshold if of_texts and read.threshold is not None else LshParams.threshold
         config = DedupConfig(
             columns=DocumentColumns(read.text, read.id, read.source, read.quality, read.published),
+            vector=read.vector,
+            semantic=SemanticParams(**({} if of_texts or read.threshold is None else {"cosine": read.threshold})),
             text=TextParams(read.ngram),
-            lsh=LshParams(read.threshold, read.bands, read.rows, read.seed, device=read.device),
+            lsh=LshParams(threshold, read.bands, read.rows, read.seed, device=read.device),
             guardrails=Guardrails(read.max_cluster, read.max_removed),
         )
         options = _beam_options(rest)
@@ -118,11 +127,12 @@ def _beam_options(words: Sequence[str]) -> PipelineOptions:
 
 def tell(console: Console, summary: DedupSummary, output: Path) -> None:
     """What was found, in a few lines."""
+    of_texts = f" of {summary.candidates} candidates; {summary.without_text} documents without text"
     print_plain(
         console,
         f"{summary.input} documents: {summary.kept} kept, {summary.exact} exact copies, {summary.near} near copies\n"
-        f"{summary.clusters} clusters, the largest of {summary.largest_cluster}; {summary.candidates} candidate pairs, "
-        f"{summary.verified} verified; {summary.without_text} documents without text",
+        f"{summary.clusters} clusters, the largest of {summary.largest_cluster}; {summary.edges} verified pairs"
+        + (of_texts if summary.candidates else ""),
     )
     for source in summary.sources:
         if source.source is not None:

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import apache_beam as beam
-import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline.deduplication.guardrails import Guardrails
 from beam_pipeline.deduplication.nights import OpenNight, open_night
-from beam_pipeline.deduplication.tables import SourceCount, Tables, WriteBatches, source_counts, tables
+from beam_pipeline.deduplication.published import MANIFEST, PUBLISHED, SUMMARY, DedupSummary, publish, summarise
+from beam_pipeline.deduplication.tables import WriteBatches, tables
 from beam_pipeline.output_folder import LOCK, STAGING, OutputError, locked
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
-from transforms.coders import to_json
 from transforms.deduplication.deciding_duplicates import TABLES, DecideParams
 from transforms.deduplication.parquet_documents import DocumentColumns, ReadParquetDocuments, RowGroup, row_groups
+from transforms.deduplication.semantic import SemanticParams
 from transforms.deduplication.similar_documents import LshParams
-from transforms.deduplication.text_deduplicator import PAIRS, Night, TextDeduplicator
-from transforms.deduplication.text_documents import TextParams
-from transforms.output_files import PartReport
-from transforms.part_writer import file_hash, put_in_place, temporary_file
+from transforms.deduplication.text_deduplicator import PAIRS, FindDuplicates, Night
+from transforms.deduplication.text_documents import StoreTexts, TextParams
+from transforms.deduplication.vector_deduplicator import FindVectorDuplicates
+from transforms.deduplication.vector_files import VectorColumns
 
-MANIFEST, SUMMARY = "manifest.json", "summary.json"
-_TABLES = ("kept", "duplicates", "clusters", "edges")
-_OURS = {STAGING, LOCK, MANIFEST, SUMMARY, *(f"{name}.parquet" for name in _TABLES)}
-_GROUP_ROWS = 1 << 17
+_OURS = {STAGING, LOCK, MANIFEST, SUMMARY, *(f"{name}.parquet" for name in PUBLISHED)}
 
 
 class GuardrailsBroken(RuntimeError):
@@ -43,13 +37,29 @@ class GuardrailsBroken(RuntimeError):
 
 @dataclass(frozen=True)
 class DedupConfig:
-    """What is read and how it is compared."""
+    """What is read and how it is compared: texts by `lsh`, or the column `vector` by `semantic`."""
 
     columns: DocumentColumns
+    vector: str | None = None
+    semantic: SemanticParams = field(default_factory=SemanticParams)
     text: TextParams = field(default_factory=TextParams)
     lsh: LshParams = field(default_factory=LshParams)
     decide: DecideParams = field(default_factory=DecideParams)
     guardrails: Guardrails = field(default_factory=Guardrails)
+
+    def __post_init__(self) -> None:
+        if (self.columns.text is None) == (self.vector is None):
+            raise ValueError("give --text or --vector, one of the two: the column that is compared")
+        if self.vector is not None and self.columns.id is None:
+            raise ValueError("--vector needs --id: vectors are known by their ids")
+
+    def made_by(self) -> dict[str, object]:
+        """The settings that change what is found, by the names of their flags."""
+        if self.vector is not None:
+            return {"vector": self.vector, "threshold": self.semantic.cosine}
+        lsh = self.lsh
+        own = {name: getattr(lsh, name) for name in ("threshold", "bands", "rows", "seed", "max_bucket")}
+        return {"text": self.columns.text, "ngram": self.text.ngram, **own}
 
     def settings(self) -> str:
         """What all nights of an index must share, in words."""
@@ -58,43 +68,6 @@ class DedupConfig:
             f"{self.text.ngram}-grams, threshold {lsh.threshold}, {lsh.bands} bands of {lsh.rows} rows, "
             f"seed {lsh.seed}, max_bucket {lsh.max_bucket}, {lsh.partitions} partitions"
         )
-
-
-@dataclass(frozen=True)
-class DedupManifest:
-    """The commit of a search: its files and the settings that made them; no times, so equal runs are equal bytes."""
-
-    columns: DocumentColumns
-    ngram: int
-    bands: int
-    rows: int
-    threshold: float
-    seed: int
-    max_bucket: int
-    code_version: str
-    files: tuple[PartReport, ...]
-
-
-@dataclass(frozen=True)
-class DedupSummary:
-    """Counts of a finished search: `kept + exact + near == input`, in all and of each source.
-
-    `without_text` documents are among the kept: they have nothing to compare. Of the `candidates` that share a band,
-    `verified` are alike by exact Jaccard.
-    """
-
-    input: int
-    kept: int
-    exact: int
-    near: int
-    without_text: int
-    clusters: int
-    largest_cluster: int
-    candidates: int
-    verified: int
-    sources: tuple[SourceCount, ...]
-    runner: str
-    wall_s: float
 
 
 def find_files(inputs: Sequence[str]) -> list[Path]:
@@ -132,6 +105,8 @@ def run_dedup(
     is passed (nothing is published), and whatever the runner raises.
     """
     started = time.monotonic()
+    if index is not None and config.vector is not None:
+        raise ValueError("--index goes with --text; vectors have no index")
     files = find_files(inputs)
     groups = row_groups(files, config.columns)
     folder = Path(output)
@@ -146,12 +121,12 @@ def run_dedup(
         if night:
             night.check_ids()
         found = tables(work)
-        summary = _summary(found, report.counters, runner)
+        summary = summarise(found, report.counters, runner)
         broken = config.guardrails.broken(found.clusters, summary.sources)
         if broken:
             raise GuardrailsBroken("; ".join(broken))
         summary = replace(summary, wall_s=time.monotonic() - started)
-        _publish(folder, staging, found, config, summary)
+        publish(folder, staging, found, config.made_by(), summary)
         if night:
             night.commit()
     return summary
@@ -170,62 +145,24 @@ def _build(
     pipeline: beam.Pipeline, groups: Sequence[RowGroup], staging: Path, config: DedupConfig, night: Night | None
 ) -> None:
     """Add the graph: row groups in, files of duplicates and edges below `staging` out."""
-    found = (
+    store = StoreTexts(str(staging), config.text, night.number if night else 0)
+    documents = (
         pipeline
         | "Plan" >> beam.Create(groups, reshuffle=False).with_output_types(RowGroup)
         | "ReadDocuments" >> ReadParquetDocuments(config.columns)
-        | "Deduplicate" >> TextDeduplicator(str(staging), config.text, config.lsh, config.decide, night)
+        | "StoreDocuments" >> beam.ParDo(store).with_output_types(str)
     )
+    if config.vector is None:
+        found = documents | "Deduplicate" >> FindDuplicates(config.lsh, config.decide, night)
+    else:
+        semantic = replace(config.semantic, columns=VectorColumns(str(config.columns.id), config.vector))
+        found = (
+            pipeline
+            | "PlanVectors" >> beam.Create(sorted({group.path for group in groups}), reshuffle=False)
+            | "Deduplicate" >> FindVectorDuplicates(documents, semantic, config.decide)
+        )
     for table in (*TABLES, *([PAIRS] if night else [])):
         _ = found[table] | f"Write {table}" >> beam.ParDo(WriteBatches(str(staging), table)).with_output_types(str)
-
-
-def _summary(found: Tables, counters: Mapping[str, int], runner: str) -> DedupSummary:
-    exact = sum(1 for channel in found.duplicates.column("channel").to_pylist() if channel == "exact")
-    sizes = found.clusters.column("documents").to_pylist()
-    return DedupSummary(
-        input=found.kept.num_rows + found.duplicates.num_rows,
-        kept=found.kept.num_rows,
-        exact=exact,
-        near=found.duplicates.num_rows - exact,
-        without_text=counters.get("demosift:dedup.without_text", 0),
-        clusters=len(sizes),
-        largest_cluster=max(sizes, default=0),
-        candidates=counters.get("demosift:dedup.candidates", 0),
-        verified=counters.get("demosift:dedup.verified", 0),
-        sources=source_counts(found),
-        runner=runner,
-        wall_s=0.0,
-    )
-
-
-def _publish(folder: Path, staging: Path, found: Tables, config: DedupConfig, summary: DedupSummary) -> None:
-    """Write all tables, then put them in place, the manifest last: it says that they are whole."""
-    reports = []
-    for name in _TABLES:
-        table: pa.Table = getattr(found, name)
-        path = staging / f"{name}.parquet"
-        pq.write_table(table, path, row_group_size=_GROUP_ROWS, compression="zstd", version="2.6")
-        reports.append(PartReport(path.name, table.num_rows, path.stat().st_size, file_hash(path)))
-    lsh = config.lsh
-    manifest = DedupManifest(
-        columns=config.columns,
-        ngram=config.text.ngram,
-        bands=lsh.bands,
-        rows=lsh.rows,
-        threshold=lsh.threshold,
-        seed=lsh.seed,
-        max_bucket=lsh.max_bucket,
-        code_version=version("demosift"),
-        files=tuple(reports),
-    )
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for report in reports:
-        put_in_place(staging / report.path, folder / report.path)
-    for name, record in ((SUMMARY, summary), (MANIFEST, manifest)):
-        temporary = temporary_file(staging)
-        temporary.write_bytes(msgspec.json.format(to_json(record)) + b"\n")
-        put_in_place(temporary, folder / name)
 
 
 @contextmanager

@@ -9,18 +9,14 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from transforms.deduplication.bands import Parted, parted
 from transforms.deduplication.components import minimum_roots
 from transforms.deduplication.document_files import DocumentFiles, Layout
-from transforms.deduplication.jaccard import Rows
-from transforms.deduplication.minhash import mix64
+from transforms.deduplication.edge_columns import EdgeColumns, edge_columns, touched
 from transforms.deduplication.night_index import IndexView
-from transforms.deduplication.shingles import Hashes
 from transforms.deduplication.similar_documents import with_earlier
-from transforms.deduplication.star_components import StarComponents
 from transforms.deduplication.survivors import Edges, owners, standing_order
+from transforms.deduplication.whole_components import WholeComponents
 
 EXACT = "exact"
 DUPLICATES, EARLIER, EDGES = "duplicates", "earlier", "edges"
@@ -50,20 +46,6 @@ EDGE_ROWS = pa.schema(
 """A row for each verified pair; the cluster is named by its smallest id."""
 
 
-@dataclass(frozen=True)
-class EdgeColumns:
-    """M edges between documents' rows: `a` (M,), `b` (M,), `similarity` (M,), and whether they are `exact` (M,)."""
-
-    a: Rows
-    b: Rows
-    similarity: NDArray[np.float64]
-    exact: NDArray[np.bool_]
-
-    def parted(self, hashes: Hashes, partitions: int) -> Iterator[Parted]:
-        """The edges by partition of a hash (M,) each."""
-        yield from parted(vars(self), hashes, partitions)
-
-
 class ClusterTooLarge(ValueError):
     """A cluster beyond the limit: more likely a threshold that is too low than so many copies of one document."""
 
@@ -88,30 +70,6 @@ class DecideParams:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"dedup.{name} is {value}; need at least {least}")
-
-
-def edge_columns(batches: Iterable[pa.RecordBatch]) -> EdgeColumns:
-    """The columns a, b (int64), similarity and exact of edge batches, one after another."""
-    held = list(batches)
-    kinds = {"a": np.int64, "b": np.int64, "similarity": np.float64, "exact": np.bool_}
-    columns = (
-        np.concatenate([np.zeros(0, kind), *(b.column(name).to_numpy(zero_copy_only=False) for b in held)])
-        for name, kind in kinds.items()
-    )
-    return EdgeColumns(*columns)
-
-
-def touched(columns: EdgeColumns, first_new_row: int) -> EdgeColumns:
-    """The edges of components that have a row from `first_new_row` on."""
-    if not first_new_row:
-        return columns
-    rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
-    half = len(columns.a)
-    roots = minimum_roots(len(rows), ends[:half], ends[half:])
-    new = np.zeros(len(rows), np.bool_)
-    new[roots[rows >= first_new_row]] = True
-    own = new[roots[ends[:half]]]
-    return EdgeColumns(*(values[own] for values in vars(columns).values()))
 
 
 def choose(
@@ -212,29 +170,9 @@ class DecideDuplicates(beam.PTransform):
                 pa.RecordBatch
             )
             edges = (edges, known) | "MergeEarlierEdges" >> beam.Flatten()
-        count = edges | "CountEdges" >> beam.Map(_rows_of) | "SumEdges" >> beam.CombineGlobally(sum)
-        total = beam.pvalue.AsSingleton(count)
-        few = (
-            edges
-            | "KeepFew" >> beam.FlatMap(_to_one_place, total, params.edges_in_memory).with_output_types(Parted)
-            | "GroupFew" >> beam.GroupByKey()
-            | "JoinFew" >> beam.FlatMap(_join, params.partitions).with_output_types(Parted)
-        )
-        many = edges | "KeepMany" >> beam.FlatMap(_unless_few, total, params.edges_in_memory).with_output_types(
-            pa.RecordBatch
-        )
-        roots = many | "FindRoots" >> StarComponents(params.star_rounds, params.partitions)
-        labelled = (
-            {
-                "edges": many | "SpreadMany" >> beam.FlatMap(_by_end, params.partitions).with_output_types(Parted),
-                "roots": roots | "SpreadRoots" >> beam.FlatMap(_by_end, params.partitions).with_output_types(Parted),
-            }
-            | "MeetRoots" >> beam.CoGroupByKey()
-            | "LabelMany" >> beam.FlatMap(_label, params.partitions).with_output_types(Parted)
-        )
         chosen = (
-            (few, labelled)
-            | "MergeLabelled" >> beam.Flatten()
+            edges
+            | "JoinComponents" >> WholeComponents(params.edges_in_memory, params.star_rounds, params.partitions)
             | "GroupClusters" >> beam.GroupByKey()
             | "ChooseSurvivors"
             >> beam.ParDo(_Choose(params, self._layout, self._index), beam.pvalue.AsList(paths)).with_outputs(*TABLES)
@@ -257,46 +195,3 @@ class _Choose(beam.DoFn):
         for tag, batch in found.items():
             if batch.num_rows:
                 yield beam.pvalue.TaggedOutput(tag, batch)
-
-
-def _rows_of(batch: pa.RecordBatch) -> int:
-    return int(batch.num_rows)
-
-
-def _to_one_place(batch: pa.RecordBatch, total: int, limit: int) -> Iterator[Parted]:
-    if total <= limit:
-        yield 0, batch
-
-
-def _unless_few(batch: pa.RecordBatch, total: int, limit: int) -> Iterator[pa.RecordBatch]:
-    if total > limit:
-        yield batch
-
-
-def _join(row: tuple[int, Iterable[pa.RecordBatch]], partitions: int) -> Iterator[Parted]:
-    """All edges, parted by the root of their component."""
-    columns = edge_columns(row[1])
-    rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
-    half = len(columns.a)
-    roots = minimum_roots(len(rows), ends[:half], ends[half:])
-    yield from columns.parted(mix64(roots[ends[:half]].astype(np.uint64)), partitions)
-
-
-def _by_end(batch: pa.RecordBatch, partitions: int) -> Iterator[Parted]:
-    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
-    yield from parted(columns, mix64(columns["a"].view(np.uint64)), partitions)
-
-
-def _label(row: tuple[int, dict[str, Iterable[pa.RecordBatch]]], partitions: int) -> Iterator[Parted]:
-    """Edges and the roots of their first ends -> edges parted by root; a node without one is a root."""
-    columns = edge_columns(row[1]["edges"])
-    none = np.zeros(0, np.int64)
-    nodes, roots = (
-        np.concatenate([none, *(batch.column(end).to_numpy() for batch in row[1]["roots"])]) for end in ("a", "b")
-    )
-    order = np.argsort(nodes)
-    nodes, roots = nodes[order], roots[order]
-    own = columns.a
-    place = np.minimum(np.searchsorted(nodes, own), max(len(nodes) - 1, 0))
-    root = np.where(nodes[place] == own, roots[place], own) if len(nodes) else own
-    yield from columns.parted(mix64(root.view(np.uint64)), partitions)

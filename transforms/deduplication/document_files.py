@@ -153,6 +153,15 @@ class DocumentFiles:
         """(N,) ids of some rows, sorted and unique, in that order."""
         return self.column(self._layout.id, pa.string(), rows)
 
+    def every_id(self) -> tuple[pa.Array, Rows]:
+        """The ids of all documents and their rows."""
+        ids, rows = [pa.array([], pa.string())], [np.zeros(0, np.int64)]
+        for path in self._paths:
+            for start, batch in self._batches(path):
+                ids.append(batch.column(self._layout.id).cast(pa.string()))
+                rows.append(start + np.arange(batch.num_rows))
+        return pa.concat_arrays(ids), np.concatenate(rows)
+
     def records(self, rows: Rows) -> pa.Table:
         """All columns of some rows, sorted and unique, in that order."""
         return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0])[0].schema)

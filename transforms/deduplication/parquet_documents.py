@@ -24,9 +24,9 @@ class ColumnError(ValueError):
 
 @dataclass(frozen=True)
 class DocumentColumns:
-    """Names of the columns that are read; all but `text` may be left out."""
+    """Names of the columns that are read; documents without texts are known by id alone."""
 
-    text: str
+    text: str | None = None
     id: str | None = None
     source: str | None = None
     quality: str | None = None
@@ -85,7 +85,7 @@ def row_groups(files: Sequence[Path], columns: DocumentColumns) -> list[RowGroup
     return found
 
 
-def _rows_at_once(group: pq.RowGroupMetaData, text: str) -> int:
+def _rows_at_once(group: pq.RowGroupMetaData, text: str | None) -> int:
     chunks = [group.column(i) for i in range(group.num_columns)]
     size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == text)
     return max(1, min(_MOST_ROWS, group.num_rows * _BATCH_BYTES // max(size, 1)))

@@ -34,15 +34,16 @@ class TextParams:
 
 
 def text_documents(batch: pa.RecordBatch, params: TextParams) -> pa.RecordBatch:
-    """Arrow rows of id, text and, where they are there, source, quality and published -> rows of `DOCUMENTS`.
+    """Arrow rows of id and, where they are there, text, source, quality and published -> rows of `DOCUMENTS`.
 
-    A null or empty text abstains: it has neither content nor shingles. Raises ValueError for an id that is null.
+    An absent or empty text abstains: it has neither content nor shingles. Raises ValueError for an id that is null.
     """
     ids = batch.column("id").cast(pa.string())
     if ids.null_count:
         row = int(np.flatnonzero(~np.asarray(ids.is_valid()))[0])
         raise ValueError(f"row {row} of a batch has no id; every document needs one, or none at all may have one")
-    texts = batch.column("text").cast(pa.large_string())
+    text = batch.schema.get_field_index("text")
+    texts = pa.nulls(batch.num_rows, pa.large_string()) if text < 0 else batch.column(text).cast(pa.large_string())
     empty = pc.equal(pc.binary_length(texts), 0)
     texts = pc.if_else(empty, pa.scalar(None, pa.large_string()), texts)
     shingles = shingle_column(word_ngrams(texts, params.ngram))

@@ -151,9 +151,7 @@ def test_documents_without_ids_get_them_from_file_row_and_content(tmp_path):
 
 def test_templated_instructions_do_not_eat_the_source(tmp_path):
     rows = {
-        f"{colour}.{thing}.{i}": (
-            f"please pick up the {colour} {thing} and put it on the tray number {i} of the left shelf now"
-        )
+        f"{colour}.{thing}.{i}": f"please pick up the {colour} {thing} and put it on tray number {i} of the left shelf"
         for colour in ("red", "blue", "green")
         for thing in ("cube", "cup", "bowl")
         for i in range(20)
@@ -215,3 +213,38 @@ def test_bad_input_is_told(tmp_path, capsys):
     assert "holds 1 entries that no search wrote there, such as 'thesis.txt'" in capsys.readouterr().err
     assert main(["dedup", "--input", str(path), "--output", str(tmp_path), "--text", "text"]) == 2
     assert "lies in --output" in capsys.readouterr().err
+
+
+def test_vectors_are_compared_by_cosine_and_quality_chooses(tmp_path):
+    rng = np.random.default_rng(5)
+    base = rng.standard_normal((30, 64))
+    near = base[:10] + 0.05 * rng.standard_normal((10, 64))
+    vectors = np.concatenate([base, near, base[10:12]])
+    ids = [f"v{i:02d}" for i in range(42)]
+    table = pa.table(
+        {"key": ids, "place": vectors.astype("f4").tolist(), "score": [float(i) for i in range(42)]},
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    arguments = ["dedup", "--input", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--vector", "place", "--id", "key", "--quality", "score", "--threshold", "0.95"]) == 0
+    found = pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    alike = {(i, j) for i, j in np.argwhere(unit @ unit.T >= 0.95).tolist() if i < j}
+    assert {(row["id"], row["duplicate_of"]) for row in found} == {(ids[i], ids[j]) for i, j in alike}
+    assert {row["channel"] for row in found} == {"semantic"}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["input"] == 42 == summary["kept"] + summary["near"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "give --text or --vector, one of the two"),
+        (("--text", "t", "--vector", "v", "--id", "i"), "give --text or --vector, one of the two"),
+        (("--vector", "v"), "--vector needs --id: vectors are known by their ids"),
+        (("--vector", "v", "--id", "i", "--index", "x"), "--index goes with --text; vectors have no index"),
+    ],
+)
+def test_texts_or_vectors(tmp_path, capsys, flags, said):
+    assert main(["dedup", "--input", str(tmp_path), "--output", str(tmp_path / "out"), *flags]) == 2
+    assert said in capsys.readouterr().err

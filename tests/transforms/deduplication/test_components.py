@@ -3,6 +3,7 @@
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
@@ -50,35 +51,35 @@ def test_a_chain_of_ten_thousand_with_random_ids_is_one_component():
     assert not minimum_roots(10_000, *chain(10_000)).any()
 
 
-def star_roots(a, b, rounds, count, parts=3):
+def star_roots(folder, a, b, rounds, count, parts=3):
     table = pa.table([pa.array(a), pa.array(b)], ["a", "b"])
-    found = []
 
     def hold(batches):
-        found.extend(batches)
+        found = pa.Table.from_batches(list(batches), table.schema)
+        pq.write_table(found, folder / "roots.parquet")
 
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         batches = table.to_batches(max_chunksize=max(1, len(a) // parts))
         edges = pipeline | beam.Create(batches, reshuffle=False).with_output_types(pa.RecordBatch)
         assert_that(edges | StarComponents(rounds, 4), hold)
     label = np.arange(count)
-    for batch in found:
-        label[batch.column("a").to_numpy()] = batch.column("b").to_numpy()
+    found = pq.read_table(folder / "roots.parquet")
+    label[found.column("a").to_numpy()] = found.column("b").to_numpy()
     return label
 
 
-def test_stars_give_the_roots_of_union_find():
+def test_stars_give_the_roots_of_union_find(tmp_path):
     rng = np.random.default_rng(4)
     a, b = rng.integers(0, 3000, (2, 2000))
-    assert star_roots(a, b, 8, 3000).tolist() == minimum_roots(3000, a, b).tolist()
+    assert star_roots(tmp_path, a, b, 8, 3000).tolist() == minimum_roots(3000, a, b).tolist()
 
 
-def test_too_few_rounds_fail_and_never_stop_short():
+def test_too_few_rounds_fail_and_never_stop_short(tmp_path):
     a, b = chain(10_000)
     with pytest.raises(Exception, match=r"nodes of a partition have no one root after 8 rounds of stars; give more"):
-        star_roots(a, b, 8, 10_000)
+        star_roots(tmp_path, a, b, 8, 10_000)
     assert issubclass(NotConverged, RuntimeError)
-    assert not star_roots(a, b, 12, 10_000).any()
+    assert not star_roots(tmp_path, a, b, 12, 10_000).any()
 
 
 def test_rounds_are_checked():
