@@ -195,9 +195,9 @@ def table_of(file: StoredFile) -> str:
 
 
 def load_measured(files: Sequence[StoredFile]) -> Measured:
-    """Read every table but the shingles."""
-    ordered = [f for f in sorted(files, key=lambda f: (f.source, f.path.name)) if table_of(f) != SHINGLES]
+    """Read what decides alone: no shingles, no embeddings."""
     found: dict[str, list[pa.Table]] = {EPISODES: [_EMPTY_EPISODES], FINDINGS: [_EMPTY_FINDINGS], LEFT: [_EMPTY_LEFT]}
+    ordered = [f for f in sorted(files, key=lambda f: (f.source, f.path.name)) if table_of(f) in found]
     starts: dict[tuple[str, str], int] = {}
     count = 0
     with ThreadPoolExecutor(_THREADS) as pool:
