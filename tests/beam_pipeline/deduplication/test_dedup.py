@@ -1,6 +1,7 @@
 """The command on Parquet files of texts, against plain Python over all pairs."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_pipeline.__main__ import main
+from beam_pipeline.deduplication.job import DedupConfig, run_dedup
 from tests.transforms.deduplication.documents import components, set_jaccard, text_shingles
+from transforms.deduplication.deciding_duplicates import DecideParams
+from transforms.deduplication.parquet_documents import DocumentColumns
 
 WORDS = [f"w{i}" for i in range(400)]
 
@@ -260,3 +264,18 @@ def test_vectors_are_compared_by_cosine_and_quality_chooses(tmp_path):
 def test_texts_or_vectors(tmp_path, capsys, flags, said):
     assert main(["dedup", "--input", str(tmp_path), "--output", str(tmp_path / "out"), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_rounds_of_stars_decide_as_union_find_does(tmp_path):
+    path = str(write(tmp_path / "in.parquet", texts(groups=6)))
+    config = DedupConfig(DocumentColumns("text", "id"))
+    run_dedup([path], tmp_path / "few", config)
+    run_dedup([path], tmp_path / "many", replace(config, decide=DecideParams(edges_in_memory=0, partitions=3)))
+    assert hashes(tmp_path / "many") == hashes(tmp_path / "few")
+
+
+def test_a_cluster_beyond_the_limit_fails_a_pipeline(tmp_path):
+    path = str(write(tmp_path / "in.parquet", {str(i): "the same words" for i in range(5)}))
+    config = DedupConfig(DocumentColumns("text", "id"), decide=DecideParams(max_cluster=4))
+    with pytest.raises(Exception, match="cluster 0 has 5 documents, more than max_cluster 4; look at its edges, raise"):
+        run_dedup([path], tmp_path / "out", config)
