@@ -82,6 +82,11 @@ class WorkerPools:
         cpus = self._capacity.cpus
         return cpus is None or sum(w.request.cpus for w in self.all() if w.running) + request.cpus <= cpus
 
+    def starting(self) -> bool:
+        """Whether a worker is being started, and not for so long that it may never come."""
+        now = time.monotonic()
+        return any(not w.up() and now - w.started <= _SLOW_START_S for w in self.all())
+
     def grow(self, request: ResourceRequest, needed: Collection[ResourceRequest] = ()) -> Worker | None:
         """Start one more worker; None where the pool has as many as it may, or no other pool gives way.
 

@@ -107,7 +107,8 @@ class Scheduler:
                 throttled = throttled or stage
                 continue
             return self._bundle(stage, now)
-        if throttled and not self._job.running and not self._retry:
+        # beyond its bytes only where nothing else moves: a worker that starts just now may be the reader's
+        if throttled and not self._job.running and not self._retry and not self._pools.starting():
             return self._bundle(throttled, now)
         return None
 
