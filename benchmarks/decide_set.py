@@ -140,9 +140,8 @@ def make_source(staging: Path, rng: np.random.Generator, source: str, count: int
     for index, start in enumerate(range(0, count, part_rows)):
         own = slice(start, min(count, start + part_rows))
         size = own.stop - own.start
-        prints = pa.table(
-            [ids[own], contents[own], ["pick up the cube"] * size, [b""] * size, bodies[own]], schema=SHINGLES_SCHEMA
-        )
+        words = ["pick up the cube"] * size, [b""] * size
+        prints = pa.table([ids[own], contents[own], *words, bodies[own], [[]] * size], schema=SHINGLES_SCHEMA)
         for name, table, how in (
             (EPISODES, episodes_table(ids[own], contents[own], steps), params),
             (FINDINGS, findings_table(rng, size), params),
