@@ -48,9 +48,7 @@ class DedupParams(AgreementParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("bands", 1), ("rows", 1), ("max_bucket", 2), ("partitions", 1), ("block_bytes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"dedup.{name} is {getattr(self, name)}; need at least {least}")
+        self.lsh()  # refuses what it cannot work with
 
     def lsh(self) -> LshParams:
         """What finds similar trajectories."""
