@@ -9,7 +9,7 @@ and the action mean nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from beam_pipeline.curated import CuratedEpisode, CuratedSet
-from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes
+from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes, stated_splits
 from beam_pipeline.exports.rlds_cameras import CameraWriter, black_notes, first_facts
 from beam_pipeline.exports.rlds_columns import (
     INSTRUCTION,
@@ -71,9 +71,11 @@ def write_rlds(curated: CuratedSet, options: ExportOptions, shard_bytes: int) ->
         raise ExportError("RLDS holds pictures, no videos: leave --image-cameras out")
     chosen = chosen_episodes(curated, options)
     names = _dataset_names(chosen)
+    splits = stated_splits(curated)
     done = Exported((), 0, 0)
     for source, episodes in chosen.items():
-        one = _write_source(curated, options, episodes, names[source], shard_bytes)
+        own = {one.episode_id: splits.get(one.episode_id) or split_of(one) for one in episodes}
+        one = _write_source(curated, options, episodes, own, names[source], shard_bytes)
         done = Exported(
             done.folders + one.folders,
             done.n_episodes + one.n_episodes,
@@ -199,7 +201,12 @@ def _encode(steps: pa.Table, episode: CuratedEpisode, plan: _Plan) -> bytes:
 
 
 def _write_source(
-    curated: CuratedSet, options: ExportOptions, episodes: Sequence[CuratedEpisode], name: str, shard_bytes: int
+    curated: CuratedSet,
+    options: ExportOptions,
+    episodes: Sequence[CuratedEpisode],
+    split: Mapping[str, str],
+    name: str,
+    shard_bytes: int,
 ) -> Exported:
     notes: list[str] = []
     plan = _plan(curated, options, episodes, notes)
@@ -209,9 +216,9 @@ def _write_source(
     folder = options.output / place
     folder.mkdir(parents=True)
     splits, n_steps, gaps = [], 0, 0
-    ordered = sorted(episodes, key=lambda episode: (split_of(episode), episode.episode_id))
-    for split, members in groupby(ordered, key=split_of):
-        shards = ShardWriter(folder, name, split, shard_bytes)
+    ordered = sorted(episodes, key=lambda episode: (split[episode.episode_id], episode.episode_id))
+    for of_split, members in groupby(ordered, key=lambda episode: split[episode.episode_id]):
+        shards = ShardWriter(folder, name, of_split, shard_bytes)
         for episode in members:
             steps = curated.steps(episode, needed)
             n_steps += steps.num_rows
