@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from beam_pipeline.curated import CuratedEpisode, CuratedSet
+from beam_pipeline.curated import CuratedEpisode, CuratedSet, part_dataset
 from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes, stated_splits
 from beam_pipeline.exports.rlds_cameras import CameraWriter, black_notes, first_facts
 from beam_pipeline.exports.rlds_columns import (
@@ -111,20 +110,20 @@ def split_of(episode: CuratedEpisode) -> str:
 def _batches(curated: CuratedSet, source: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for table in (TRANSITIONS, INCOMPLETE):
         for path in curated.files(table, source):
-            kind = "parquet" if path.suffix == ".parquet" else "ipc"
-            found = ds.dataset(str(path), format=kind)
-            yield from found.to_batches(columns=list(columns), batch_size=_ROWS_AT_ONCE, fragment_readahead=1)
+            yield from part_dataset(path).to_batches(
+                columns=list(columns), batch_size=_ROWS_AT_ONCE, fragment_readahead=1
+            )
 
 
 def _first_row(curated: CuratedSet, source: str, column: str) -> dict[str, object] | None:
     """The first frame of a camera in a source; None where it shows none there."""
     for table in (TRANSITIONS, INCOMPLETE):
         for path in curated.files(table, source):
-            kind = "parquet" if path.suffix == ".parquet" else "ipc"
-            found = ds.dataset(str(path), format=kind)
-            rows = found.scanner(
-                columns=[column], filter=pc.field(column).is_valid(), batch_size=16, batch_readahead=1
-            ).head(1)
+            rows = (
+                part_dataset(path)
+                .scanner(columns=[column], filter=pc.field(column).is_valid(), batch_size=16, batch_readahead=1)
+                .head(1)
+            )
             if rows.num_rows:
                 row: dict[str, object] = rows.column(column)[0].as_py()
                 return row
@@ -133,8 +132,7 @@ def _first_row(curated: CuratedSet, source: str, column: str) -> dict[str, objec
 
 def _plan(curated: CuratedSet, options: ExportOptions, episodes: Sequence[CuratedEpisode], notes: list[str]) -> _Plan:
     source = episodes[0].source
-    path = curated.files(TRANSITIONS, source)[0]
-    schema = ds.dataset(str(path), format="parquet" if path.suffix == ".parquet" else "ipc").schema
+    schema = curated.step_schema(source)
     conventions = {pair["key"]: pair["value"] for pair in episodes[0].row["conventions"] or ()}
     unknown = [name for name in options.without if name not in schema.names]
     if unknown:
