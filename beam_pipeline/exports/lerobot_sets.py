@@ -90,9 +90,9 @@ def _check_without(found: Sequence[DataSet], options: ExportOptions) -> None:
     """Raise ExportError where state and action are both left out or absent everywhere."""
     for one in found:
         if not {f.name for f in one.columns} & set(REQUIRED):
-            raise ExportError(
-                f"source {one.sources[0]!r} has neither observation.state nor action; declare `state` of its embodiment"
-            )
+            left = [name for name in REQUIRED if name in options.without]
+            remedy = f"take {left[0]} out of --without" if left else "declare `state` of its embodiment"
+            raise ExportError(f"source {one.sources[0]!r} exports neither {' nor '.join(REQUIRED)}; {remedy}")
 
 
 def _of_source(curated: CuratedSet, name: str, scanned: Sequence[ScannedEpisode], options: ExportOptions) -> DataSet:
