@@ -97,7 +97,7 @@ def _check_without(found: Sequence[DataSet], options: ExportOptions) -> None:
 
 def _of_source(curated: CuratedSet, name: str, scanned: Sequence[ScannedEpisode], options: ExportOptions) -> DataSet:
     first = scanned[0]
-    features, left_out = _columns(scanned, options)
+    features, left_out = _columns(scanned)
     for feature in features:
         problem = annotation_problem(feature.name, scanned) if is_annotation(feature.name) else ""
         if problem:
@@ -126,7 +126,7 @@ def _of_source(curated: CuratedSet, name: str, scanned: Sequence[ScannedEpisode]
     )
 
 
-def _columns(scanned: Sequence[ScannedEpisode], options: ExportOptions) -> tuple[list[Feature], dict[str, str]]:
+def _columns(scanned: Sequence[ScannedEpisode]) -> tuple[list[Feature], dict[str, str]]:
     """Features of the step columns, and why others are left out; raises ExportError for state and action."""
     shapes: dict[str, ColumnShape] = {}
     for one in scanned:
@@ -136,8 +136,8 @@ def _columns(scanned: Sequence[ScannedEpisode], options: ExportOptions) -> tuple
     features, left_out = [], {}
     total = sum(len(one.times_ns) for one in scanned)
     for column, shape in shapes.items():
-        name = exported_name(column, options.canonical)
-        if name is None or shape.dtype == "null":
+        name = exported_name(column)
+        if shape.dtype == "null":
             continue
         problem = shape.problem
         if not problem and shape.missing:

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipeline.curated import CuratedEpisode, CuratedSet, part_dataset
+from beam_pipeline.exports.derived_columns import derived_columns
 from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes, stated_splits
 from beam_pipeline.exports.rlds_cameras import CameraWriter, black_notes, first_facts
 from beam_pipeline.exports.rlds_columns import (
     INSTRUCTION,
     ColumnPlan,
     Values,
-    derived_columns,
     encode_column,
     plain_columns,
     plan_columns,
