@@ -147,7 +147,7 @@ def _check(config: PipelineConfig, file: Path, sources_present: bool) -> None:
     limits = config.episode_boundary.velocity_limits
     bare = {name: len(e.joints.names) for name, e in config.embodiments.items() if e.joints and e.urdf is None}
     if limits and len(limits) not in bare.values():
-        has = ", ".join(f"{name} has {count}" for name, count in sorted(bare.items())) or "none declares joints"
+        has = ", ".join(f"{name} has {count}" for name, count in sorted(bare.items())) or "there is none"
         raise ConfigError(
             f"{file}:{lines['episode_boundary']}: episode_boundary.velocity_limits are {len(limits)}; they serve "
             f"embodiments of as many joints without a urdf, of which {has}: give one limit a joint, or leave them out"

@@ -131,7 +131,7 @@ def test_bad_usage(folder: Path, capsys: pytest.CaptureFixture[str], argv: list[
         (
             "episode_boundary: {velocity_limits: [2, 2]}",
             ":7: episode_boundary.velocity_limits are 2; they serve embodiments of as many joints without a urdf, "
-            "of which none declares joints: give one limit a joint, or leave them out",
+            "of which there is none: give one limit a joint, or leave them out",
         ),
     ],
 )
