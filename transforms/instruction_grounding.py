@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from transforms.arrays import Floats, column_matrix, times_ns
-from transforms.episode import Episode, Finding, Utterance, nfc
+from transforms.episode import Episode, Finding, InstructionStatus, Utterance, nfc
 from transforms.generic_instructions import GENERIC, MIN_CONTENT_WORDS, says_nothing
 from transforms.measure import measured, not_run
 from transforms.schema import ACTION_GRIPPER, GRIPPER
@@ -19,7 +18,6 @@ from transforms.stage import EpisodeStage
 NAME = "instruction_grounding"
 STATUS = "grounding.status"
 CONSISTENCY = "grounding.verb_consistency"
-Status = Literal["matched", "mismatch", "generic", "missing"]
 
 GRASP = frozenset(("pick", "grasp", "grab"))
 RELEASE = frozenset(("place", "put", "stack", "release", "drop"))
@@ -44,6 +42,11 @@ class InstructionGroundingParams:
     gripper_change: float = 0.1
 
     def __post_init__(self) -> None:
+        for name in ("max_gap_s", "min_content_words", "min_duration_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"instruction_grounding.{name} is {getattr(self, name)}; need 0 or more")
+        if not 0 < self.gripper_change <= 1:
+            raise ValueError(f"instruction_grounding.gripper_change is {self.gripper_change}; need above 0, at most 1")
         for pattern in self.generic_patterns:
             try:
                 re.compile(pattern)
@@ -179,7 +182,7 @@ def consistency(episode: Episode, text: str, params: InstructionGroundingParams)
 def ground(episode: Episode, params: InstructionGroundingParams) -> Episode:
     """The episode with its instruction, as the source wrote it, its status and the findings of both checks."""
     paired = pair(episode.utterances, episode.start_ns, episode.end_ns, params)
-    status: Status
+    status: InstructionStatus
     if paired.text is None:
         status = "missing"
         judged = not_run(NAME, CONSISTENCY, "no instruction", "1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -20,24 +20,30 @@ CAMERA = "observation.images.front"
 IMAGE = "observation.images.image"
 TOY = "  - {name: toy, path: toy, embodiment: panda}"
 KEPT = "\nselect: {rules: {quality.idle_fraction: {max: 0.9}, frames.frozen: {max: 1.0}}}"
-Export = Callable[..., ExportRun]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Curates `toy` once and exports it; each call has a target of its own."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def curated(self) -> Path:
+        return self.folder / "out"
+
+    def __call__(self, *flags: str, kind: str = "lerobot-v3") -> ExportRun:
+        if not self.curated.exists():
+            job = run_job(self.folder, TOY, KEPT)
+            assert set(job.outcomes().values()) == {"kept"}, job.ledger
+        target = self.folder / f"set{len(list(self.folder.glob('set*')))}"
+        return export(self.capsys, self.curated, target, *flags, kind=kind)
 
 
 @pytest.fixture
 def exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Export:
-    """Curates `toy` and exports it; each call has a target of its own."""
-    made: list[Path] = []
-
-    def run(*flags: str, kind: str = "lerobot-v3") -> ExportRun:
-        if not made:
-            job = run_job(tmp_path, TOY, KEPT)
-            assert set(job.outcomes().values()) == {"kept"}, job.ledger
-            made.append(job.output)
-        made.append(tmp_path / f"set{len(made)}")
-        return export(capsys, made[0], made[-1], *flags, kind=kind)
-
-    run.curated = tmp_path / "out"  # type: ignore[attr-defined]
-    return run
+    return Export(tmp_path, capsys)
 
 
 def with_pictures(seed: int, pictures: list[bytes]) -> bytes:
@@ -126,7 +132,7 @@ def test_a_modality_file_beyond_the_columns(tmp_path: Path, exported: Export) ->
 def test_steps_whose_frames_run_backwards(tmp_path: Path, exported: Export) -> None:
     write_lerobot_v21(tmp_path / "toy", {0: motion(0)})
     assert exported().status == 0
-    (part,) = (exported.curated / "transitions").rglob("*.parquet")  # type: ignore[attr-defined]
+    (part,) = (exported.curated / "transitions").rglob("*.parquet")
     table = pq.read_table(part, partitioning=None)
     shown = table[CAMERA].to_pylist()
     shown[7], shown[8] = shown[8], shown[7]
