@@ -130,11 +130,7 @@ def state_hash(net: Any) -> str:
 class FrameEmbeddingHandler(EmbeddingHandler):
     """FrameBlock -> Embedded. `model` is DESCRIPTOR, EFFICIENTNET, or what `TimmEncoder` takes."""
 
-    def __init__(
-        self, model: str = DESCRIPTOR, device: Device = "auto", batch_rows: int = 32, gpus: float | None = None
-    ) -> None:
-        super().__init__(device, batch_rows, gpus)
-        self.model = model
+    default_model = DESCRIPTOR
 
     def load(self, device: Device) -> Encoder:
         if self.model == DESCRIPTOR:
