@@ -13,10 +13,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import RunInference
 
 import transforms.coders
 import transforms.resources  # noqa: F401  makes the hint `gpus` known
+from transforms.beam_inference import RunInference
 from transforms.deduplication.centroids import Centroids, Sample, cluster_count, merged, row_hashes, train
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import PLACE, clusters_of, rows_of, spread

@@ -10,10 +10,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import PredictionResult, RunInference
 
 import transforms.coders
 import transforms.resources  # noqa: F401  registers the hint `gpus`
+from transforms.beam_inference import PredictionResult, RunInference
 from transforms.deduplication.bands import Parted, band_rows
 from transforms.deduplication.buckets import Pairs, bucket_pairs, gather, lasting
 from transforms.deduplication.contents import content_rows, repeats

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
+from transforms.beam_inference import ModelHandler, PredictionResult
 from transforms.deduplication.array_minhash import array_signatures
 from transforms.deduplication.compiled import allowed_threads
 from transforms.deduplication.cuda_kernels import cuda_signatures, cupy

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.ml.inference.base import ModelHandler
 
+from transforms.beam_inference import ModelHandler
 from transforms.deduplication.centroids import Centroids
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import matrix_of, nearest_column, rows_of

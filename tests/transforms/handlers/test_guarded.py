@@ -8,11 +8,11 @@ import apache_beam as beam
 import numpy as np
 import pytest
 import torch
-from apache_beam.ml.inference.base import RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from transforms.beam_inference import RunInference
 from transforms.handlers.blocks import Embedded, Floats, TextBlock
 from transforms.handlers.embedding import Device, EmbeddingHandler, Encoder
 from transforms.handlers.guarded import GuardedHandler, is_out_of_memory
