@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from beam_pipeline.__main__ import main
@@ -73,6 +74,15 @@ def test_every_measured_episode_has_its_vectors(runs: Runs) -> None:
     assert frames.column("step").to_pylist()[:8] == [3, 11, 18, 26, 4, 13, 21, 30], "the middles of quarters"
     assert set(texts.column("episode_id").to_pylist()) == {f"toy/train/{i:06d}" for i in range(5)}
     assert set(runs.curated.embeddings("frames", "toy").column("source").to_pylist()) == {"toy"}
+
+
+def test_instructions_are_compared_where_there_are_enough(runs: Runs) -> None:
+    rows = runs.curated.rows("evidence", where=pc.field("check") == "grounding.text_agreement").to_pylist()
+    said = {row["episode_id"]: (row["status"], row["detail"]) for row in rows}
+    few = ("not_run", "5 episodes of the source can be compared, fewer than 20")
+    silent = ("not_run", "no instruction that names a deed")
+    toy = {f"toy/train/{i:06d}": few for i in range(5)}
+    assert said == {**toy, "isaac/demos/000000": silent, "isaac/demos/000001": silent}
 
 
 def test_an_episode_encoded_again_is_nearest_to_its_original(runs: Runs) -> None:
