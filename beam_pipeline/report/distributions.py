@@ -15,6 +15,7 @@ SOURCES_SHOWN = 8
 LOW_IS_WORSE = frozenset(
     {
         "grounding.status",
+        "grounding.text_agreement",
         "grounding.verb_consistency",
         "integrity.transitions",
         "quality.ldlj",
