@@ -55,7 +55,12 @@ def test_ordinary_workers_fit_every_overlay(overlay: str, hints: dict[str, objec
 
 @pytest.mark.parametrize(
     "hints",
-    [{"gpus": 0.25}, {"gpus": 1}, {"accelerator": "type:L4;count:1"}, {"gpus": 0.5, "cpu_count": "4", "min_ram": "14GB"}],
+    [
+        {"gpus": 0.25},
+        {"gpus": 1},
+        {"accelerator": "type:L4;count:1"},
+        {"gpus": 0.5, "cpu_count": "4", "min_ram": "14GB"},
+    ],
 )
 def test_hints_that_ask_for_a_gpu_launch_a_gpu_node(hints: dict[str, object]) -> None:
     reply = answer(render("prod"), [demand(of_hints(**hints))])
