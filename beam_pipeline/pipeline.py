@@ -170,7 +170,7 @@ class MultimodalPipeline:
             reports = read_reports(held.staging, STORED)
             commit_sources(held.path, held.staging, self._config, names, reports, work.version)
             files = stored_files(held.path, self._config)
-            return self._publish(work, held, self._duplicates(work, held), files, staged=True)
+            return self._publish(work, held, self.find_duplicates(work, held.path), files, staged=True)
 
     def evidence(
         self,
@@ -221,18 +221,19 @@ class MultimodalPipeline:
         owner = self._config.measuring.hash
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner, any_owner=True) as held:
             files = stored_files(held.path, self._config)
-            return self._publish(work, held, self._duplicates(work, held), files, staged=False)
+            return self._publish(work, held, self.find_duplicates(work, held.path), files, staged=False)
 
-    def _duplicates(self, work: Work, held: Output) -> list[DuplicateEdge]:
-        """The edges among all stored fingerprints; only those that the index does not hold are searched."""
-        index = open_index(held.path, self._config.deduplication, work.version)
+    def find_duplicates(self, work: Work, output: Path) -> list[DuplicateEdge]:
+        """The edges among all fingerprints stored in a folder that this run holds; those that its index does not hold
+        are searched, and join it.
+        """
+        index = open_index(output, self._config.deduplication, work.version)
         if index.anew:
             self._console.print(index.anew, markup=False)
         if index.documents:
-            view = index.view()
             work.run(
                 lambda p: self.compare(
-                    p | beam.Create(index.documents).with_output_types(str), index.folder, view, index.run
+                    p | beam.Create(index.documents).with_output_types(str), index.folder, index.view(), index.run
                 )
             )
         return index.commit()
