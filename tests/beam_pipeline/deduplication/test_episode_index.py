@@ -22,6 +22,7 @@ from beam_pipeline.output_folder import read_record
 from beam_pipeline.pipeline import MultimodalPipeline
 from beam_pipeline.work import Work
 from transforms.coders import to_json
+from transforms.deduplication.agreement import verify
 from transforms.deduplication.clusters import clusters
 from transforms.deduplication.deduplicator import DedupParams, GPUDeduplicator
 from transforms.deduplication.document_files import NIGHT
@@ -128,6 +129,9 @@ def test_every_night_has_the_edges_of_one_search_over_all(tmp_path: Path) -> Non
         assert in_order(edges) == expected
         assert brought(output) == [2 * size] * (night + 1)
         assert in_order(search(output)[0]) == expected, "nothing new: the same again"
+    known = {one.episode_id: one for one in found}
+    near = [edge for edge in expected if edge.channel == "trajectory"]
+    assert near == [verify(known[edge.a], known[edge.b], PARAMS) for edge in near]
     assert {edge.channel for edge in expected} == {"exact", "trajectory"}
     assert {edge.relabelled for edge in expected} == {True, False}
     assert {edge.frames is None for edge in expected} == {True, False}
