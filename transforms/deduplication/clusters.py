@@ -33,5 +33,5 @@ def as_one_search(edges: Iterable[DuplicateEdge]) -> list[DuplicateEdge]:
     for edge in held:
         if edge.channel != "exact":
             low, high = sorted((smallest.get(edge.a, edge.a), smallest.get(edge.b, edge.b)))
-            found.append(replace(edge, a=low, b=high))
+            found.append(edge if (low, high) == (edge.a, edge.b) else replace(edge, a=low, b=high))
     return found

@@ -15,9 +15,10 @@ from apache_beam.metrics import Metrics
 
 from transforms.deduplication.agreement import AgreementParams, agreed, frames_similarity
 from transforms.deduplication.document_files import DocumentFiles, Layout
+from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.jaccard import Rows, jaccards
 from transforms.deduplication.night_index import IndexView
-from transforms.deduplication.similar_documents import LshParams, SimilarDocuments, with_earlier
+from transforms.deduplication.similar_documents import LshParams, SimilarDocuments
 from transforms.evidence import DuplicateEdge, FrameSample
 from transforms.handlers.minhash import Device
 from transforms.measured import SHINGLES_SCHEMA
@@ -68,10 +69,11 @@ class DedupParams(AgreementParams):
         )
 
 
-class _Judge(beam.DoFn):
+class _Judge(WithFiles):
     """Arrow rows of edges -> edges between episodes: exact ones as they are, near ones where all channels agree."""
 
     def __init__(self, params: DedupParams) -> None:
+        super().__init__(EPISODES)
         self._params = params
         self._relabelled = Metrics.counter("demosift", "dedup.relabelled")
 
@@ -79,7 +81,7 @@ class _Judge(beam.DoFn):
         pairs = np.concatenate([batch.column(end).to_numpy() for end in ("a", "b")])
         rows, ends = np.unique(pairs, return_inverse=True)
         a, b = ends.reshape(2, -1)
-        files = DocumentFiles(paths, EPISODES)
+        files = self.files(paths)
         names = files.ids(rows).to_pylist()
         named = ((names[i], names[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True))
         if batch.schema.get_field_index("similarity") < 0:
@@ -87,7 +89,7 @@ class _Judge(beam.DoFn):
                 yield DuplicateEdge(min(both), max(both), "exact", 1.0)
             return
         frames = _frames(files, rows)
-        texts = _text_similarities(DocumentFiles(paths, INSTRUCTIONS), rows, a, b)
+        texts = _text_similarities(files, paths, rows, a, b)
         motions = batch.column("similarity").to_pylist()
         for place, (both, motion, text) in enumerate(zip(named, motions, texts, strict=True)):
             shown = frames_similarity(frames[a[place]], frames[b[place]], self._params)
@@ -103,15 +105,17 @@ def _frames(files: DocumentFiles, rows: Rows) -> list[tuple[FrameSample, ...]]:
     return [tuple(FrameSample(**sample) for sample in samples or ()) for samples in column.to_pylist()]
 
 
-def _text_similarities(files: DocumentFiles, rows: Rows, a: Rows, b: Rows) -> list[float | None]:
+def _text_similarities(files: DocumentFiles, paths: Sequence[str], rows: Rows, a: Rows, b: Rows) -> list[float | None]:
     """Of each pair of places among `rows`: Jaccard similarity of the instructions, None where one is empty."""
     texts = np.asarray(files.column("instruction", pa.string(), rows).to_pylist(), object)
-    said = jaccards(files.shingles(rows), a, b)
-    said[texts[a] == texts[b]] = 1.0
-    silent = np.array([not text for text in texts], np.bool_)
-    return [
-        None if none else value for none, value in zip((silent[a] | silent[b]).tolist(), said.tolist(), strict=True)
-    ]
+    spoken = np.array([bool(text) for text in texts])
+    heard = spoken[a] & spoken[b]
+    said = np.ones(len(a))
+    other = np.flatnonzero(heard & (texts[a] != texts[b]))
+    if len(other):
+        shingles = DocumentFiles(paths, INSTRUCTIONS).shingles(rows)
+        said[other] = jaccards(shingles, a[other], b[other])
+    return [value if both else None for both, value in zip(heard.tolist(), said.tolist(), strict=True)]
 
 
 class GPUDeduplicator(beam.PTransform):
