@@ -50,6 +50,7 @@ EXTRAS = {
         "pyhamcrest>=2.1,<3",
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "rosbags>=0.10",
         "ruff>=0.9",
         "tenacity>=9,<10",
