@@ -16,7 +16,7 @@ from beam_pipeline.config import PipelineConfig
 from beam_pipeline.measuring import differences
 from beam_pipeline.output_folder import STAGING, OutputError, locked, read_record, share_output
 from transforms.coders import to_json
-from transforms.measured import STORE, StoredFile
+from transforms.measured import SHINGLES, STORE, StoredFile, table_of
 from transforms.output_files import OUT, PartReport
 
 RECORD = "source.json"
@@ -144,6 +144,18 @@ def stored_files(output: Path, config: PipelineConfig) -> list[StoredFile]:
         if not file.path.exists():
             raise OutputError(f"{file.path} is gone, and its record names it; run `evidence --source {file.source}`")
     return files
+
+
+def shingle_files(output: Path) -> list[tuple[Path, PartReport]]:
+    """The files of fingerprints of all stored evidence, by source, each with what its record says of it."""
+    found = []
+    for record in stored_sources(output):
+        folder = source_folder(output, record.source) / record.folder
+        for report in record.files:
+            file = StoredFile(record.source, folder / Path(report.path).name)
+            if table_of(file) == SHINGLES:
+                found.append((file.path, report))
+    return found
 
 
 def measured_otherwise(output: Path, config: PipelineConfig) -> list[str]:

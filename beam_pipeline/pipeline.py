@@ -15,6 +15,7 @@ from rich.console import Console
 from beam_pipeline.carried import sink_text
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.decision import GatesFailed, Plan, make_plan, verdicts_of
+from beam_pipeline.deduplication.episode_index import open_index
 from beam_pipeline.evidence_folder import commit_sources, hold_sources, measured_otherwise, stored_files
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
@@ -29,6 +30,7 @@ from beam_pipeline.typed_yaml import nearest
 from beam_pipeline.work import PLAN, Work
 from transforms.column_types import CheckColumnTypes
 from transforms.deduplication.deduplicator import GPUDeduplicator
+from transforms.deduplication.night_index import IndexView
 from transforms.embeddings import EmbedEpisodes
 from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import DuplicateEdge, LedgerRow
@@ -36,12 +38,12 @@ from transforms.instruction_agreement import CompareInstructions
 from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
-from transforms.measured import SHINGLES, StoredFile, StoreEvidence, table_of
+from transforms.measured import StoredFile, StoreEvidence
 from transforms.output_files import LEDGER, OUT, TRANSITIONS, PartReport, source_roots
 from transforms.part_members import PlannedPart, plan_part
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
-from transforms.reports import EDGES, STORED, WriteReports, read_edges, read_reports
+from transforms.reports import EDGES, STORED, WriteReports, read_reports
 from transforms.sinks import FILES, WriteKept
 from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
@@ -129,9 +131,11 @@ class MultimodalPipeline:
         _ = stored | "Report evidence" >> WriteReports(folder, STORED)
         return stored
 
-    def compare(self, files: beam.PCollection[str], staging: Path) -> None:
-        """Add the search for duplicates: shingle files in, edges in a file out."""
-        edges = files | "Find duplicates" >> GPUDeduplicator(self._config.deduplication)
+    def compare(
+        self, files: beam.PCollection[str], staging: Path, index: IndexView | None = None, run: str | None = None
+    ) -> None:
+        """Add the search for duplicates: shingle files in, edges in a file out; `index`, `run`: see GPUDeduplicator."""
+        edges = files | "Find duplicates" >> GPUDeduplicator(self._config.deduplication, index, run)
         _ = edges | "Report duplicates" >> WriteReports(str(staging), EDGES)
 
     def write(self, parts: beam.PCollection[PlannedPart], held: Output, plan: Plan) -> None:
@@ -164,19 +168,14 @@ class MultimodalPipeline:
         if changed:
             raise OutputError("\n".join([*changed, "or use another --output"]))
 
-        def measure(pipeline: beam.Pipeline) -> None:
-            stored = self.measure(pipeline, held.staging, fail_fast, read_with)
-            root = str(held.staging / OUT)
-            shingles = stored | "Take shingle files" >> beam.FlatMap(_shingle_path, root).with_output_types(str)
-            self.compare(shingles, held.staging)
-
         names = [source.name for source in self._config.sources]
         owner = self._config.measuring.hash
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner) as held:
-            work.run(measure, held.staging)
+            work.run(lambda p: _ignore(self.measure(p, held.staging, fail_fast, read_with)), held.staging)
             reports = read_reports(held.staging, STORED)
             commit_sources(held.path, held.staging, self._config, names, reports, work.version)
-            return self._publish(work, held, read_edges(held.staging), staged=True)
+            files = stored_files(held.path, self._config)
+            return self._publish(work, held, self.find_duplicates(work, held.path), files, staged=True)
 
     def evidence(
         self,
@@ -227,23 +226,35 @@ class MultimodalPipeline:
         owner = self._config.measuring.hash
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner, any_owner=True) as held:
             files = stored_files(held.path, self._config)
-            shingles = [str(file.path) for file in files if table_of(file) == SHINGLES]
-            work.run(lambda p: self.compare(p | beam.Create(shingles).with_output_types(str), held.staging))
-            return self._publish(work, held, read_edges(held.staging), staged=False, files=files)
+            return self._publish(work, held, self.find_duplicates(work, held.path), files, staged=False)
+
+    def find_duplicates(self, work: Work, output: Path) -> list[DuplicateEdge]:
+        """The edges among all fingerprints stored in a folder that this run holds; those that its index does not hold
+        are searched, and join it.
+        """
+        index = open_index(output, self._config.deduplication, work.version)
+        if index.anew:
+            self._console.print(index.anew, markup=False)
+        if index.documents:
+            work.run(
+                lambda p: self.compare(
+                    p | beam.Create(index.documents).with_output_types(str), index.folder, index.view(), index.run
+                )
+            )
+        return index.commit()
 
     def _publish(
         self,
         work: Work,
         held: Output,
         edges: Sequence[DuplicateEdge],
+        files: Sequence[StoredFile],
         staged: bool,
-        files: Sequence[StoredFile] | None = None,
     ) -> RunResult:
         config = self._config
-        known = stored_files(held.path, config) if files is None else files
         roots = source_roots(config.sources)
         try:
-            plan = make_plan(held, config, known, edges, verdicts_of(config, held.path), work.version, staged)
+            plan = make_plan(held, config, files, edges, verdicts_of(config, held.path), work.version, staged)
             if plan.failures:
                 summary = work.summary(plan, plan.files)
                 told = report_files(held, plan.files, summary, roots, config.media, [str(f) for f in plan.failures])
@@ -274,11 +285,6 @@ class MultimodalPipeline:
 
     def _target(self, output: str | Path | None) -> Path:
         return Path(output or self._config.output)
-
-
-def _shingle_path(report: PartReport, root: str) -> list[str]:
-    file = StoredFile(report.source, Path(root) / report.path)
-    return [str(file.path)] if table_of(file) == SHINGLES else []
 
 
 def _ignore(stored: beam.PCollection[PartReport]) -> None:

@@ -52,10 +52,16 @@ def verify(a: Fingerprint, b: Fingerprint, params: AgreementParams) -> Duplicate
     if motion < params.trajectory_jaccard:
         return None
     frames = frames_similarity(a.frames, b.frames, params)
+    return agreed((a.episode_id, b.episode_id), motion, frames, text_similarity(a, b), params)
+
+
+def agreed(
+    names: tuple[str, str], motion: float, frames: float | None, text: float | None, params: AgreementParams
+) -> DuplicateEdge | None:
+    """The edge of two episodes whose motions agree; None where their frames do not."""
     if frames is not None and frames < params.frames_share:
         return None
-    text = text_similarity(a, b)
-    low, high = sorted((a.episode_id, b.episode_id))
+    low, high = sorted(names)
     relabelled = text is not None and text < params.instruction_jaccard
     return DuplicateEdge(low, high, "trajectory", motion, relabelled, frames, text)
 

@@ -90,8 +90,10 @@ class IndexView:
         parts: list[Columns] = [empty_run(kind)]
         for columns in self._runs(kind, partition):
             starts = np.searchsorted(columns[by], keys, "left")
-            stops = np.searchsorted(columns[by], keys, "right")
-            places = spans(starts, stops - starts)
+            hit = starts < len(columns[by])
+            hit[hit] = columns[by][starts[hit]] == keys[hit]
+            stops = np.searchsorted(columns[by], keys[hit], "right")
+            places = spans(starts[hit], stops - starts[hit])
             parts.append({name: values[places] for name, values in columns.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

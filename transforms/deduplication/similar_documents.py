@@ -18,6 +18,7 @@ from transforms.deduplication.bands import Parted, band_rows
 from transforms.deduplication.buckets import Pairs, bucket_pairs, gather, lasting
 from transforms.deduplication.contents import content_rows, repeats
 from transforms.deduplication.document_files import Batch, DocumentFiles, Layout
+from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.jaccard import Rows, jaccards, may_reach
 from transforms.deduplication.night_index import BANDS, CONTENTS, IndexView, run_path, write_run
 from transforms.deduplication.pairs import pair_rows, pairs_of
@@ -70,33 +71,23 @@ def row_block(batch: Batch) -> RowBlock:
     return RowBlock((), shingles.hashes.tobytes(), offsets, batch.rows.tobytes(), batch.ranks.tobytes())
 
 
-class _WithFiles(beam.DoFn):
-    """A DoFn that reads documents in place; the paths of all files come as a side input."""
+class _Contents(WithFiles):
+    """A file -> its contents, parted."""
 
     def __init__(self, params: LshParams, layout: Layout) -> None:
+        super().__init__(layout)
         self._params = params
-        self._layout = layout
-        self._held: DocumentFiles | None = None
-
-    def files(self, paths: Sequence[str]) -> DocumentFiles:
-        """The files, kept open between elements."""
-        if self._held is None or not self._held.are(paths):
-            self._held = DocumentFiles(paths, self._layout)
-        return self._held
-
-    def teardown(self) -> None:
-        self._held = None
-
-
-class _Contents(_WithFiles):
-    """A file -> its contents, parted."""
 
     def process(self, element: str, paths: Sequence[str]) -> Iterator[Parted]:
         yield from content_rows(self.files(paths), element, self._params.partitions)
 
 
-class _Blocks(_WithFiles):
+class _Blocks(WithFiles):
     """A file -> blocks of its documents that have shingles, one of each content."""
+
+    def __init__(self, params: LshParams, layout: Layout) -> None:
+        super().__init__(layout)
+        self._params = params
 
     def process(self, element: str, paths: Sequence[str], repeated: Sequence[pa.RecordBatch]) -> Iterator[RowBlock]:
         left_out = np.sort(np.concatenate([np.zeros(0, np.int64), *(r.column("b").to_numpy() for r in repeated)]))
@@ -104,11 +95,12 @@ class _Blocks(_WithFiles):
             yield row_block(batch)
 
 
-class _Verify(_WithFiles):
+class _Verify(WithFiles):
     """Candidate pairs of a partition -> those that exact Jaccard confirms, each once."""
 
     def __init__(self, params: LshParams, layout: Layout) -> None:
-        super().__init__(params, layout)
+        super().__init__(layout)
+        self._params = params
         self._candidates = Metrics.counter("demosift", "dedup.candidates")
         self._verified = Metrics.counter("demosift", "dedup.verified")
 
@@ -189,14 +181,6 @@ class SimilarDocuments(beam.PTransform):
             | "VerifyPairs" >> beam.ParDo(_Verify(params, layout), all_files).with_output_types(pa.RecordBatch)
         )
         return {"exact": exact, "near": near}
-
-
-def with_earlier(files: beam.PCollection[str], index: IndexView) -> beam.PCollection[str]:
-    """The files, and those of the index."""
-    if not index.documents:
-        return files
-    earlier = files.pipeline | "ListEarlier" >> beam.Create(index.documents, reshuffle=False).with_output_types(str)
-    return (files, earlier) | "MergeEarlier" >> beam.Flatten()
 
 
 def _repeats_of(
