@@ -32,7 +32,7 @@ from transforms.decided_tables import (
 )
 from transforms.deciding import Decided, Wanted, decide_all
 from transforms.evidence import DuplicateEdge, StagedColumn
-from transforms.measured import StoredFile, load_measured
+from transforms.measured import Measured
 from transforms.output_files import EPISODES, EVIDENCE, LEDGER, OutcomeCount, Part, PartReport
 from transforms.output_schema import AgreedSchema, agree_on_columns, arrow_schema
 from transforms.verdicts import NO_EPISODE, Verdict, check_verdicts, read_verdicts, without_episode
@@ -84,7 +84,7 @@ def verdicts_of(config: PipelineConfig, output: Path) -> dict[str, Verdict]:
 def make_plan(
     held: Output,
     config: PipelineConfig,
-    files: Sequence[StoredFile],
+    measured: Measured,
     edges: Sequence[DuplicateEdge],
     verdicts: Mapping[str, Verdict],
     version: str,
@@ -95,7 +95,6 @@ def make_plan(
     `staged` says that every episode's steps wait there; else published parts give what they hold. Raises VerdictError,
     GuardrailExceeded, and ValueError where sources cannot share a column.
     """
-    measured = load_measured(files)
     decided = decide_all(measured, edges, config.select, verdicts, _published(held, edges))
     loose = _loose(decided, verdicts, held, {source.name for source in config.sources})
     ledger = ledger_table(decided)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from beam_pipeline.evidence_folder import commit_sources, hold_sources, measured
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
 from beam_pipeline.output_folder import MANIFESTS, REPORT, Output, OutputError, open_output
+from beam_pipeline.preflight import keep_apart
 from beam_pipeline.publish import publish
 from beam_pipeline.read_again import ReadAgain, UnreadableEpisodes, check_read
 from beam_pipeline.report.make import report_files
@@ -38,14 +40,13 @@ from transforms.instruction_agreement import CompareInstructions
 from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
-from transforms.measured import StoredFile, StoreEvidence
+from transforms.measured import Measured, StoreEvidence, load_measured
 from transforms.output_files import LEDGER, OUT, TRANSITIONS, PartReport, source_roots
 from transforms.part_members import PlannedPart, plan_part
 from transforms.physics import PhysicsValidator
 from transforms.quality import DataQualityScorer
 from transforms.reports import EDGES, STORED, WriteReports, read_reports
 from transforms.sinks import FILES, WriteKept
-from transforms.source_paths import expand
 from transforms.stage import EpisodeStage
 from transforms.staging import StageEpisode
 from transforms.statistics import WriteStatistics
@@ -162,7 +163,7 @@ class MultimodalPipeline:
         """
         work = Work(self._config, self._console, runner, options)
         target = self._target(output)
-        _keep_apart(target, self._config)
+        keep_apart(target, self._config)
         verdicts_of(self._config, target)
         changed = measured_otherwise(target, self._config)
         if changed:
@@ -174,8 +175,7 @@ class MultimodalPipeline:
             work.run(lambda p: _ignore(self.measure(p, held.staging, fail_fast, read_with)), held.staging)
             reports = read_reports(held.staging, STORED)
             commit_sources(held.path, held.staging, self._config, names, reports, work.version)
-            files = stored_files(held.path, self._config)
-            return self._publish(work, held, self.find_duplicates(work, held.path), files, staged=True)
+            return self._publish(work, held, *self._evidence_and_edges(work, held), staged=True)
 
     def evidence(
         self,
@@ -199,7 +199,7 @@ class MultimodalPipeline:
             )
         work = Work(config, self._console, runner, options)
         target = self._target(output)
-        _keep_apart(target, config)
+        keep_apart(target, config)
         names = [s.name for s in chosen]
         half = MultimodalPipeline(replace(config, sources=tuple(chosen)), self._console)
         with PipelineLifecycleManager(), hold_sources(target, names) as (folder, staging):
@@ -225,8 +225,15 @@ class MultimodalPipeline:
         verdicts_of(self._config, target)
         owner = self._config.measuring.hash
         with PipelineLifecycleManager(), open_output(target, self._config.config_hash, owner, any_owner=True) as held:
-            files = stored_files(held.path, self._config)
-            return self._publish(work, held, self.find_duplicates(work, held.path), files, staged=False)
+            return self._publish(work, held, *self._evidence_and_edges(work, held), staged=False)
+
+    def _evidence_and_edges(self, work: Work, held: Output) -> tuple[Measured, list[DuplicateEdge]]:
+        """What decides: stored evidence, read while duplicates are searched."""
+        files = stored_files(held.path, self._config)
+        with ThreadPoolExecutor(1) as pool:
+            measured = pool.submit(load_measured, files)
+            edges = self.find_duplicates(work, held.path)
+            return measured.result(), edges
 
     def find_duplicates(self, work: Work, output: Path) -> list[DuplicateEdge]:
         """The edges among all fingerprints stored in a folder that this run holds; those that its index does not hold
@@ -247,14 +254,14 @@ class MultimodalPipeline:
         self,
         work: Work,
         held: Output,
+        measured: Measured,
         edges: Sequence[DuplicateEdge],
-        files: Sequence[StoredFile],
         staged: bool,
     ) -> RunResult:
         config = self._config
         roots = source_roots(config.sources)
         try:
-            plan = make_plan(held, config, files, edges, verdicts_of(config, held.path), work.version, staged)
+            plan = make_plan(held, config, measured, edges, verdicts_of(config, held.path), work.version, staged)
             if plan.failures:
                 summary = work.summary(plan, plan.files)
                 told = report_files(held, plan.files, summary, roots, config.media, [str(f) for f in plan.failures])
@@ -289,14 +296,3 @@ class MultimodalPipeline:
 
 def _ignore(stored: beam.PCollection[PartReport]) -> None:
     """The reports are read from their file."""
-
-
-def _keep_apart(output: Path, config: PipelineConfig) -> None:
-    """Raises OutputError where a source would find the output among its files."""
-    folder = output.resolve()
-    for source in config.sources:
-        for path in expand(source):
-            if folder.is_relative_to(path.resolve()):
-                raise OutputError(
-                    f"{output} lies in {path}, which source {source.name!r} reads; use an --output outside of it"
-                )

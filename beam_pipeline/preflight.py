@@ -1,15 +1,19 @@
-"""What a runner cannot do for a curation run is told before any work: what it lacks, and what to do instead."""
+"""What a runner cannot do for a run, or where its output would be among its inputs, is told before any work."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions
 
+from beam_pipeline.config import PipelineConfig
+from beam_pipeline.output_folder import OutputError
 from beam_pipeline.runner import resolve_runner
 from beam_pipeline.runner.options import RunnerConfig
+from transforms.source_paths import expand
 
 EMBEDDED = "embed"
 """The job service of `--job_endpoint` that Beam starts within the launcher."""
@@ -28,6 +32,17 @@ def check_runner(name: str, options: PipelineOptions) -> None:
     told = lack(options) if lack else None
     if told:
         raise UnfitRunner(f"{name} cannot run this: {told}")
+
+
+def keep_apart(output: Path, config: PipelineConfig) -> None:
+    """Raises OutputError where a source would find the output among its files."""
+    folder = output.resolve()
+    for source in config.sources:
+        for path in expand(source):
+            if folder.is_relative_to(path.resolve()):
+                raise OutputError(
+                    f"{output} lies in {path}, which source {source.name!r} reads; use an --output outside of it"
+                )
 
 
 def _ray(options: PipelineOptions) -> str | None:

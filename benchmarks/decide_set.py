@@ -34,6 +34,7 @@ from transforms.measured import (
     LEFT,
     SHINGLES,
     SHINGLES_SCHEMA,
+    load_measured,
     store_path,
 )
 from transforms.output_files import INCOMPLETE, TRANSITIONS, Part, PartReport, part_path
@@ -185,7 +186,9 @@ def make_folder(output: Path, config: PipelineConfig, episodes: int, steps: int)
         reports = [r for s in names for r in make_source(held.staging, rng, s, episodes // len(names), steps)]
         work = Work(config, Console(quiet=True), "DirectRunner", None)
         commit_sources(held.path, held.staging, config, names, reports, work.version)
-        plan = make_plan(held, config, stored_files(held.path, config), [], {}, work.version, staged=True)
+        plan = make_plan(
+            held, config, load_measured(stored_files(held.path, config)), [], {}, work.version, staged=True
+        )
         files = list(plan.files)
         schema = arrow_schema(plan.agreed)
         for part in plan.parts:
