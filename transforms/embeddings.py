@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.ml.inference.base import RunInference
 
 from transforms.arrays import times_ns
 from transforms.coders import to_json
@@ -22,6 +21,7 @@ from transforms.handlers.guarded import GuardedHandler
 from transforms.handlers.image_text import ImageTextHandler
 from transforms.handlers.text_embedding import MINILM, TextEmbeddingHandler
 from transforms.media import MediaParams
+from transforms.run_inference import RunInference
 
 TEXT, FRAMES = "text", "frames"
 CLIP = "open_clip:"

@@ -13,7 +13,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import RunInference
 
 import transforms.coders
 import transforms.resources  # noqa: F401  makes the hint `gpus` known
@@ -30,6 +29,7 @@ from transforms.deduplication.vector_files import (
 )
 from transforms.deduplication.vector_products import Device, arrays_of
 from transforms.handlers.vectors import EDGES, LikePairsHandler, NearestHandler, Strip, Unassigned
+from transforms.run_inference import RunInference
 
 STRIP = 4096
 ABSTAINED_TAG = "abstained"

@@ -10,7 +10,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import PredictionResult, RunInference
 
 import transforms.coders
 import transforms.resources  # noqa: F401  registers the hint `gpus`
@@ -22,6 +21,7 @@ from transforms.deduplication.jaccard import Rows, jaccards, may_reach
 from transforms.deduplication.night_index import BANDS, CONTENTS, IndexView, run_path, write_run
 from transforms.deduplication.pairs import pair_rows, pairs_of
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
+from transforms.run_inference import PredictionResult, RunInference
 
 _HELD_PAIRS = 1 << 21
 """Candidate pairs of one partition that are made distinct at once (32 MB)."""

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import xxhash
-from apache_beam.ml.inference.base import ModelHandler
 
 import transforms.resources
 from transforms.handlers.blocks import Embedded, EmbeddingFailure, Floats, FrameBlock, TextBlock, nothing, quantised
+from transforms.run_inference import ModelHandler
 
 Device = Literal["auto", "cpu", "cuda"]
 Block = FrameBlock | TextBlock

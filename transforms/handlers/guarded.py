@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.handlers.blocks import Embedded, EmbeddingFailure, joined, nothing
 from transforms.handlers.embedding import BATCH_ROWS, Block, EmbeddingHandler, Encoder
+from transforms.run_inference import ModelHandler
 from transforms.stage import contained
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.deduplication.centroids import Centroids
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import matrix_of, nearest_column, rows_of
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
 from transforms.deduplication.vector_products import Arrays, Device, arrays_of, nearest
+from transforms.run_inference import ModelHandler
 
 EDGES = pa.schema(
     [

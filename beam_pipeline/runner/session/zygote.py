@@ -97,8 +97,13 @@ class Zygote:
 
 
 def _beam() -> list[str]:
-    """What this process has loaded of Beam: workers will need it, and share the memory of what was loaded before."""
-    return sorted(name for name in list(sys.modules) if name.startswith("apache_beam."))
+    """What this process has loaded of Beam: workers will need it, and share the memory of what was loaded before.
+
+    Beam's inference modules import torch where they can; a process that has them without it has kept it out.
+    """
+    left_out = () if "torch" in sys.modules else ("apache_beam.ml.",)
+    loaded = (name for name in list(sys.modules) if name.startswith("apache_beam."))
+    return sorted(name for name in loaded if not name.startswith(left_out))
 
 
 _prepared: list[Zygote] = []

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def script(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, ob
     finally:
         running.kill()
         running.communicate()
+
+
+def test_the_inference_modules_of_beam_are_not_loaded_for_a_process_without_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "apache_beam.ml.inference.base", types.ModuleType("base"))
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert "apache_beam.pipeline" in zygote._beam()
+    assert "apache_beam.ml.inference.base" not in zygote._beam()
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert "apache_beam.ml.inference.base" in zygote._beam()
 
 
 def test_a_script_that_only_imports_beam_is_forked_and_its_own_state_stays_behind(
