@@ -86,7 +86,10 @@ def gather(
             parts = [held.take(lasting(held, max_bucket))]
             count = len(parts[0].key)
             limit = max(held_rows, 2 * count)  # what is cold stays, however much there is
-    return Buckets(in_order(_joined(parts)), thinned, read)
+    rows = in_order(_joined(parts))
+    if len(thinned):
+        rows = rows.take(lasting(rows, max_bucket) | ~np.isin(rows.key, thinned))
+    return Buckets(rows, thinned, read)
 
 
 def bucket_pairs(buckets: Buckets, batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[Pairs]:

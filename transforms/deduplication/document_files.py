@@ -40,7 +40,8 @@ MOST_NIGHTS = 1 << 16
 
 _FILE_BITS = 32
 _RANK_BITS = 48
-_OPEN_FILES = 256
+_OPEN_FILES = 8
+"""Mapped files kept between calls: what is read of a mapped file counts as memory for as long as it is."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def write_documents(staging: Path, name: str, batches: Iterable[pa.RecordBatch],
 
 
 class DocumentFiles:
-    """All documents of some files; each is mapped when a row of it is asked for, and at most 256 at a time."""
+    """All documents of some files; each is mapped when a row of it is asked for, and at most 8 at a time."""
 
     def __init__(self, paths: Sequence[str], layout: Layout) -> None:
         self._paths = sorted(paths)

@@ -1,8 +1,12 @@
 """Exact copies: a star from the smallest id of each content, for any batching."""
 
+from pathlib import Path
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.transforms.deduplication.documents import write_sets
 from transforms.deduplication.contents import content_rows, repeats
 from transforms.deduplication.document_files import DocumentFiles, Layout, write_documents
 from transforms.deduplication.text_documents import TextParams, text_documents
@@ -43,3 +47,12 @@ def test_a_document_without_an_id_is_refused():
 def test_an_ngram_of_no_words_is_refused():
     with pytest.raises(ValueError, match=r"dedup.ngram is 0; a shingle needs at least 1 word"):
         TextParams(0)
+
+
+def test_only_a_few_files_stay_mapped(tmp_path):
+    paths = write_sets(tmp_path, {f"d{i:03d}": [i, i + 1] for i in range(60)}, files=30)
+    files = DocumentFiles(paths, Layout())
+    rows = np.sort(np.concatenate([(np.arange(30) << 32), (np.arange(30) << 32) + 1]))
+    assert files.shingles(rows).offsets.tolist() == list(range(0, 121, 2))
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert 0 < len(mapped) <= 8
