@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TF := .venv-tensorflow
 SEED ?= 7
 
-.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals
+.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals juicer
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -47,6 +47,13 @@ rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environ
 	.venv-rivals/bin/python -m pip install --quiet --requirement requirements-rivals.txt
 	touch $@
 
+juicer: .venv-juicer/.installed  ## Data-Juicer, a rival of benchmarks.dedup, in an environment of its own.
+
+.venv-juicer/.installed: requirements-juicer.txt
+	test -x .venv-juicer/bin/python || $(PYTHON) -m venv .venv-juicer
+	.venv-juicer/bin/python -m pip install --quiet --requirement requirements-juicer.txt
+	touch $@
+
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
@@ -54,4 +61,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .venv-juicer out build dist *.egg-info
