@@ -6,7 +6,7 @@ TF := .venv-tensorflow
 SEED ?= 7
 TESTERS ?= 2
 
-.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals
+.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals juicer
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -58,6 +58,13 @@ rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environ
 	rm -rf .kubectl/*.whl .kubectl/aws_cdk* .kubectl/package .kubectl/layer
 	$@ version --client
 
+juicer: .venv-juicer/.installed  ## Data-Juicer, a rival of benchmarks.dedup, in an environment of its own.
+
+.venv-juicer/.installed: requirements-juicer.txt
+	test -x .venv-juicer/bin/python || $(PYTHON) -m venv .venv-juicer
+	.venv-juicer/bin/python -m pip install --quiet --no-compile --requirement requirements-juicer.txt
+	touch $@
+
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt
@@ -65,4 +72,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .kubectl out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .venv-juicer .kubectl out build dist *.egg-info

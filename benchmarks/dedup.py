@@ -1,7 +1,7 @@
 """Deduplication against its rivals: `python -m benchmarks.dedup [--only PART ...] [--quick] [--check] [--json FILE]`.
 
 Each part is a module `benchmarks.dedup_PART` with `rows(quick)` and `bars()`; `--quick` shrinks it to a smoke test
-whose bars do not bind. Rivals live in an environment of their own: `make rivals`.
+whose bars do not bind. Rivals live in environments of their own: `make rivals juicer`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from benchmarks.harness import Report, finish, package_versions, parser
 
 PARTS = {
     "signatures": "texts and hashes to MinHash signatures",
-    "job": "texts in Parquet to who stays, against datatrove",
+    "job": "texts in Parquet to who stays, against datatrove and Data-Juicer",
     "recall": "recall by Jaccard, precision, the largest cluster",
     "memory": "memory of a million texts, and of one bucket",
     "episodes": "copies among other trials",

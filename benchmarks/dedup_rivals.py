@@ -10,7 +10,16 @@ ROOT = Path(__file__).parents[1]
 
 def rivals_python() -> Path | None:
     """The interpreter that `make rivals` makes; None where it was not made. RIVALS_PYTHON names another."""
-    python = Path(os.environ.get("RIVALS_PYTHON", ROOT / ".venv-rivals" / "bin" / "python"))
+    return _python("rivals")
+
+
+def juicer_python() -> Path | None:
+    """The interpreter that `make juicer` makes; None where it was not made. JUICER_PYTHON names another."""
+    return _python("juicer")
+
+
+def _python(name: str) -> Path | None:
+    python = Path(os.environ.get(f"{name.upper()}_PYTHON", ROOT / f".venv-{name}" / "bin" / "python"))
     return python if python.exists() else None
 
 

@@ -80,13 +80,21 @@ def gather(
         count += batch.num_rows
         read += batch.num_rows
         if count > limit:
-            held = in_order(_joined(parts))
-            sizes = np.diff(held.bounds())
-            thinned = np.union1d(thinned, held.key[held.bounds()[:-1]][sizes > max_bucket])
-            parts = [held.take(lasting(held, max_bucket))]
-            count = len(parts[0].key)
+            kept, large = _thin(in_order(_joined(parts)), max_bucket)
+            thinned = np.union1d(thinned, large)
+            parts = [kept]
+            count = len(kept.key)
             limit = max(held_rows, 2 * count)  # what is cold stays, however much there is
-    return Buckets(in_order(_joined(parts)), thinned, read)
+    rows = in_order(_joined(parts))
+    if len(thinned):
+        rows = rows.take(lasting(rows, max_bucket) | ~np.isin(rows.key, thinned))
+    return Buckets(rows, thinned, read)
+
+
+def _thin(rows: BandRows, max_bucket: int) -> tuple[BandRows, Hashes]:
+    """The lasting ones of ordered rows, and the keys of large buckets."""
+    bounds = rows.bounds()
+    return rows.take(lasting(rows, max_bucket)), rows.key[bounds[:-1]][np.diff(bounds) > max_bucket]
 
 
 def bucket_pairs(buckets: Buckets, batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[Pairs]:

@@ -15,6 +15,7 @@ from transforms.deduplication.document_files import DocumentFiles, Layout
 from transforms.deduplication.edge_columns import EdgeColumns, edge_columns, touched
 from transforms.deduplication.in_place import with_earlier
 from transforms.deduplication.night_index import IndexView
+from transforms.deduplication.star_components import ROUNDS
 from transforms.deduplication.survivors import Edges, owners, standing_order
 from transforms.deduplication.whole_components import WholeComponents
 
@@ -60,7 +61,7 @@ class DecideParams:
     """
 
     edges_in_memory: int = 200_000_000
-    star_rounds: int = 8
+    star_rounds: int = ROUNDS
     max_cluster: int | None = None
     partitions: int = 32
     channel: str = "fuzzy"

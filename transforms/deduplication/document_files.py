@@ -6,6 +6,7 @@ a document lies and nothing else: what is chosen by order is chosen by `rank`, w
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,7 +101,10 @@ def write_documents(staging: Path, name: str, batches: Iterable[pa.RecordBatch],
 
 
 class DocumentFiles:
-    """All documents of some files; each is mapped when a row of it is asked for, and at most 256 at a time."""
+    """All documents of some files; each is mapped when a row of it is asked for, and at most 256 at a time.
+
+    What is read of a mapping counts as the worker's memory until it is told that it can do without.
+    """
 
     def __init__(self, paths: Sequence[str], layout: Layout) -> None:
         self._paths = sorted(paths)
@@ -168,7 +172,7 @@ class DocumentFiles:
 
     def records(self, rows: Rows) -> pa.Table:
         """All columns of some rows, sorted and unique, in that order."""
-        return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0])[0].schema)
+        return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0]).batches[0].schema)
 
     def column(self, name: str, kind: pa.DataType, rows: Rows) -> pa.Array:
         """(N,) values of a column of some rows, sorted and unique, in that order."""
@@ -176,7 +180,7 @@ class DocumentFiles:
 
     def _batches(self, path: str) -> Iterator[tuple[int, pa.RecordBatch]]:
         start = self._places[path] << _FILE_BITS
-        for batch in _mapped(path):  # not kept open: what was read through would count as memory
+        for batch in _mapped(path).batches:
             yield start, batch
             start += batch.num_rows
 
@@ -189,21 +193,33 @@ class DocumentFiles:
         for index in np.flatnonzero(np.diff(bounds)):
             own = rows[bounds[index] : bounds[index + 1]] & ((1 << _FILE_BITS) - 1)
             start = 0
-            for batch in self._open(self._paths[index]):
+            mapped = self._open(self._paths[index])
+            for batch in mapped.batches:
                 low, high = np.searchsorted(own, [start, start + batch.num_rows])
                 if high > low:
                     wanted = batch if names is None else batch.select(names)
                     yield wanted.take(pa.array(own[low:high] - start))
                 start += batch.num_rows
+            mapped.memory.madvise(mmap.MADV_DONTNEED)
 
 
 def _night(batch: pa.RecordBatch) -> int:
     return int((batch.schema.metadata or {}).get(NIGHT, b"0"))
 
 
-def _mapped(path: str) -> list[pa.RecordBatch]:
-    reader = pa.ipc.open_file(pa.memory_map(path))
-    return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+@dataclass(frozen=True)
+class _Mapped:
+    """A file's batches and the memory that they lie in."""
+
+    memory: mmap.mmap
+    batches: list[pa.RecordBatch]
+
+
+def _mapped(path: str) -> _Mapped:
+    with Path(path).open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    reader = pa.ipc.open_file(pa.py_buffer(memory))
+    return _Mapped(memory, [reader.get_batch(index) for index in range(reader.num_record_batches)])
 
 
 def as_shingles(column: pa.Array) -> Shingles:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.dedup_memory import bucket_peak_mb
 from transforms.deduplication.bands import band_rows
 from transforms.deduplication.buckets import candidates
 from transforms.deduplication.components import minimum_roots
@@ -40,6 +41,11 @@ def test_a_bucket_of_a_hundred_thousand_is_bounded_and_stays_connected(held_rows
     assert not minimum_roots(count, found.a, found.b).any()
     # every document meets the first by rank of its heap, and the first 64 of the bucket one another
     assert len(np.unique(found.a)) <= 2 * 64
+
+
+def test_a_bucket_ten_times_as_large_takes_the_same_memory():
+    small, large = (bucket_peak_mb(count) for count in (100_000, 1_000_000))
+    assert large < 1.1 * small
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.deduplication import components
+from transforms.deduplication import components, star_components
 from transforms.deduplication.components import minimum_roots
 from transforms.deduplication.star_components import NotConverged, StarComponents
 
@@ -61,7 +61,7 @@ def star_roots(folder, a, b, rounds, count, parts=3):
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         batches = table.to_batches(max_chunksize=max(1, len(a) // parts))
         edges = pipeline | beam.Create(batches, reshuffle=False).with_output_types(pa.RecordBatch)
-        assert_that(edges | StarComponents(rounds, 4), hold)
+        assert_that(edges | (StarComponents(rounds, 4) if rounds else StarComponents()), hold)
     label = np.arange(count)
     found = pq.read_table(folder / "roots.parquet")
     label[found.column("a").to_numpy()] = found.column("b").to_numpy()
@@ -79,7 +79,25 @@ def test_too_few_rounds_fail_and_never_stop_short(tmp_path):
     with pytest.raises(Exception, match=r"nodes of a partition have no one root after 8 rounds of stars; give more"):
         star_roots(tmp_path, a, b, 8, 10_000)
     assert issubclass(NotConverged, RuntimeError)
-    assert not star_roots(tmp_path, a, b, 12, 10_000).any()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_chain_of_ten_thousand_is_one_component_by_stars_as_they_come(tmp_path, seed):
+    assert not star_roots(tmp_path, *chain(10_000, seed), None, 10_000).any()
+
+
+def test_edges_that_are_stars_after_eight_rounds_skip_the_rest(tmp_path, monkeypatch):
+    log, star = tmp_path / "rounds", star_components._star_large
+
+    def counted(row):
+        with log.open("a") as file:
+            file.write(".")
+        yield from star(row)
+
+    monkeypatch.setattr(star_components, "_star_large", counted)
+    a, b = np.random.default_rng(4).integers(0, 3000, (2, 2000))
+    assert star_roots(tmp_path, a, b, None, 3000).tolist() == minimum_roots(3000, a, b).tolist()
+    assert len(log.read_text()) == 8 * 16
 
 
 def test_rounds_are_checked():

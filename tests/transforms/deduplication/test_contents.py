@@ -1,8 +1,12 @@
 """Exact copies: a star from the smallest id of each content, for any batching."""
 
+from pathlib import Path
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.transforms.deduplication.documents import write_sets
 from transforms.deduplication.contents import content_rows, repeats
 from transforms.deduplication.document_files import DocumentFiles, Layout, write_documents
 from transforms.deduplication.text_documents import TextParams, text_documents
@@ -43,3 +47,14 @@ def test_a_document_without_an_id_is_refused():
 def test_an_ngram_of_no_words_is_refused():
     with pytest.raises(ValueError, match=r"dedup.ngram is 0; a shingle needs at least 1 word"):
         TextParams(0)
+
+
+def test_what_was_read_of_many_files_does_not_stay_in_memory(tmp_path):
+    paths = write_sets(tmp_path, {f"d{i:03d}": range(i, i + 40_000) for i in range(20)}, files=10)
+    files = DocumentFiles(paths, Layout())
+    rows = np.sort(np.concatenate([(np.arange(10) << 32), (np.arange(10) << 32) + 1]))
+    assert files.shingles(rows).offsets.tolist() == [40_000 * i for i in range(21)]
+    assert files.sizes(rows).tolist() == [8 * 40_000] * 20  # the files are mapped still
+    smaps = Path("/proc/self/smaps").read_text().split(str(tmp_path))[1:]
+    held = [int(own.split("Rss:")[1].split()[0]) for own in smaps]
+    assert len(smaps) == 10 and sum(held) < 100  # kB, of 6,400
