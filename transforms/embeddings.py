@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.ml.inference.base import RunInference
 
 from transforms.arrays import times_ns
 from transforms.coders import to_json
 from transforms.decode_frames import UNREADABLE, DecodeFrames, FrameRequest
 from transforms.episode import IMAGES, INDEX_SUFFIX, PTS_SUFFIX, Episode, VideoRef
 from transforms.frames import ReadImages
+from transforms.handlers.beam_inference import RunInference
 from transforms.handlers.blocks import Embedded, FrameBlock, TextBlock
 from transforms.handlers.efficientnet_lite import PIXELS
 from transforms.handlers.embedding import Device, EmbeddingHandler

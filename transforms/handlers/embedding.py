@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 import xxhash
-from apache_beam.ml.inference.base import ModelHandler
 
 import transforms.resources
+from transforms.handlers.beam_inference import ModelHandler
 from transforms.handlers.blocks import Embedded, EmbeddingFailure, Floats, FrameBlock, TextBlock, nothing, quantised
 
 Device = Literal["auto", "cpu", "cuda"]
