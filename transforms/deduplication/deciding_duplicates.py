@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from transforms.deduplication.components import minimum_roots
 from transforms.deduplication.document_files import DocumentFiles, Layout
 from transforms.deduplication.edge_columns import EdgeColumns, edge_columns, touched
+from transforms.deduplication.in_place import with_earlier
 from transforms.deduplication.night_index import IndexView
-from transforms.deduplication.similar_documents import with_earlier
 from transforms.deduplication.survivors import Edges, owners, standing_order
 from transforms.deduplication.whole_components import WholeComponents
 

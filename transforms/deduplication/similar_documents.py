@@ -10,17 +10,18 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import PredictionResult, RunInference
 
 import transforms.coders
 import transforms.resources  # noqa: F401  registers the hint `gpus`
 from transforms.deduplication.bands import Parted, band_rows
 from transforms.deduplication.buckets import Pairs, bucket_pairs, gather, lasting
-from transforms.deduplication.contents import content_rows, repeats
 from transforms.deduplication.document_files import Batch, DocumentFiles, Layout
+from transforms.deduplication.exact_copies import ExactCopies
+from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.jaccard import Rows, jaccards, may_reach
-from transforms.deduplication.night_index import BANDS, CONTENTS, IndexView, run_path, write_run
+from transforms.deduplication.night_index import BANDS, IndexView, run_path, write_run
 from transforms.deduplication.pairs import pair_rows, pairs_of
+from transforms.handlers.beam_inference import PredictionResult, RunInference
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
 
 _HELD_PAIRS = 1 << 21
@@ -70,33 +71,12 @@ def row_block(batch: Batch) -> RowBlock:
     return RowBlock((), shingles.hashes.tobytes(), offsets, batch.rows.tobytes(), batch.ranks.tobytes())
 
 
-class _WithFiles(beam.DoFn):
-    """A DoFn that reads documents in place; the paths of all files come as a side input."""
+class _Blocks(WithFiles):
+    """A file -> blocks of its documents that have shingles, one of each content."""
 
     def __init__(self, params: LshParams, layout: Layout) -> None:
+        super().__init__(layout)
         self._params = params
-        self._layout = layout
-        self._held: DocumentFiles | None = None
-
-    def files(self, paths: Sequence[str]) -> DocumentFiles:
-        """The files, kept open between elements."""
-        if self._held is None or not self._held.are(paths):
-            self._held = DocumentFiles(paths, self._layout)
-        return self._held
-
-    def teardown(self) -> None:
-        self._held = None
-
-
-class _Contents(_WithFiles):
-    """A file -> its contents, parted."""
-
-    def process(self, element: str, paths: Sequence[str]) -> Iterator[Parted]:
-        yield from content_rows(self.files(paths), element, self._params.partitions)
-
-
-class _Blocks(_WithFiles):
-    """A file -> blocks of its documents that have shingles, one of each content."""
 
     def process(self, element: str, paths: Sequence[str], repeated: Sequence[pa.RecordBatch]) -> Iterator[RowBlock]:
         left_out = np.sort(np.concatenate([np.zeros(0, np.int64), *(r.column("b").to_numpy() for r in repeated)]))
@@ -104,11 +84,12 @@ class _Blocks(_WithFiles):
             yield row_block(batch)
 
 
-class _Verify(_WithFiles):
+class _Verify(WithFiles):
     """Candidate pairs of a partition -> those that exact Jaccard confirms, each once."""
 
     def __init__(self, params: LshParams, layout: Layout) -> None:
-        super().__init__(params, layout)
+        super().__init__(layout)
+        self._params = params
         self._candidates = Metrics.counter("demosift", "dedup.candidates")
         self._verified = Metrics.counter("demosift", "dedup.verified")
 
@@ -170,12 +151,7 @@ class SimilarDocuments(beam.PTransform):
         infer = RunInference(MinHashHandler(params.bands * params.rows, params.seed, params.device))
         if params.gpus is not None:
             infer = infer.with_resource_hints(gpus=params.gpus)
-        exact = (
-            files
-            | "ReadContents" >> beam.ParDo(_Contents(params, layout), all_files).with_output_types(Parted)
-            | "GroupContents" >> beam.GroupByKey()
-            | "LinkContents" >> beam.FlatMap(_repeats_of, index, run).with_output_types(pa.RecordBatch)
-        )
+        exact = files | "FindExact" >> ExactCopies(params.partitions, layout, index, run)
         near = (
             files
             | "SpreadFiles" >> beam.Reshuffle()
@@ -189,28 +165,6 @@ class SimilarDocuments(beam.PTransform):
             | "VerifyPairs" >> beam.ParDo(_Verify(params, layout), all_files).with_output_types(pa.RecordBatch)
         )
         return {"exact": exact, "near": near}
-
-
-def with_earlier(files: beam.PCollection[str], index: IndexView) -> beam.PCollection[str]:
-    """The files, and those of the index."""
-    if not index.documents:
-        return files
-    earlier = files.pipeline | "ListEarlier" >> beam.Create(index.documents, reshuffle=False).with_output_types(str)
-    return (files, earlier) | "MergeEarlier" >> beam.Flatten()
-
-
-def _repeats_of(
-    row: tuple[int, Iterable[pa.RecordBatch]], index: IndexView, run: str | None
-) -> Iterator[pa.RecordBatch]:
-    partition, batches = row[0], list(row[1])
-    found = repeats(batches, index.contents(partition, batches) if index.runs else None)
-    if run:
-        table = pa.Table.from_batches(batches)
-        first = ~np.isin(table.column("row").to_numpy(), found.column("b").to_numpy())
-        own = {name: table.column(name).to_numpy()[first] for name in ("high", "low", "row")}
-        write_run(Path(run), run_path(Path(run), CONTENTS, partition), CONTENTS, own)
-    if found.num_rows:
-        yield found
 
 
 def _bands_of(result: PredictionResult, params: LshParams) -> Iterator[Parted]:

@@ -139,6 +139,8 @@ HEAD = 40
 """Directions that sift pairs: on clustered vectors they leave one pair in a thousand."""
 _LEARNT_FROM = 512
 _ROUNDS = 2
+_WORTH_HEADS = 128
+"""Rows to compare from which on narrow products save more than making heads costs: D * H against asked * (D - H)."""
 
 
 def main_directions(unit: NDArray[np.float32], count: int) -> NDArray[np.float64]:
@@ -167,13 +169,13 @@ class Sieve:
     slack: float
 
     @staticmethod
-    def of(rows: Rows, squares: Ints) -> Sieve:
-        """`squares` (M,) are the squared norms of int8 rows (M, D)."""
+    def of(rows: Rows, squares: Ints, asked: int) -> Sieve:
+        """`squares` (M,) are the squared norms of int8 rows (M, D), of which `asked` are compared with all."""
         width = rows.shape[1]
         lengths = np.sqrt(squares.astype(np.float64)).astype(np.float32)
         # twice the bound of Higham (Accuracy and Stability, 3.1) on a float32 product of unit rows in any order
         slack = (width + 16) * 2.0**-23
-        if width < 3 * HEAD or len(rows) < _LEARNT_FROM:
+        if width < 3 * HEAD or len(rows) < _LEARNT_FROM or asked < _WORTH_HEADS:
             return Sieve(rows, lengths, _unit(rows, lengths), slack)
         step = max(1, len(rows) // _LEARNT_FROM)
         directions = main_directions(_unit(rows[::step], lengths[::step]), HEAD)

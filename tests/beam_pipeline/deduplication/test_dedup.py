@@ -247,9 +247,12 @@ def test_vectors_are_compared_by_cosine_and_quality_chooses(tmp_path):
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     alike = {(i, j) for i, j in np.argwhere(unit @ unit.T >= 0.95).tolist() if i < j}
     assert {(row["id"], row["duplicate_of"]) for row in found} == {(ids[i], ids[j]) for i, j in alike}
-    assert {row["channel"] for row in found} == {"semantic"}
+    assert {row["id"]: row["channel"] for row in found} == {
+        **dict.fromkeys(ids[:10], "semantic"),
+        **dict.fromkeys(ids[10:12], "exact"),
+    }
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["input"] == 42 == summary["kept"] + summary["near"]
+    assert summary["input"] == 42 == summary["kept"] + summary["near"] + summary["exact"]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,6 @@ def test_vectors_are_compared_by_cosine_and_quality_chooses(tmp_path):
         ((), "give --text or --vector, one of the two"),
         (("--text", "t", "--vector", "v", "--id", "i"), "give --text or --vector, one of the two"),
         (("--vector", "v"), "--vector needs --id: vectors are known by their ids"),
-        (("--vector", "v", "--id", "i", "--index", "x"), "--index goes with --text; vectors have no index"),
     ],
 )
 def test_texts_or_vectors(tmp_path, capsys, flags, said):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.deduplication.vector_sets import clustered, rounded
-from transforms.deduplication.centroids import NO_SAMPLE, Centroids, Sample, cluster_count, merged, row_hashes, train
+from tests.transforms.deduplication.vector_sets import clustered, rounded, row_hashes
+from transforms.deduplication.centroids import NO_SAMPLE, Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.quantised import Threshold, cosines, quantise, squared_norms
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
 from transforms.deduplication.vector_products import arrays_of, exact_products, nearest, paired_products
@@ -130,7 +130,7 @@ def test_changed_centroids_are_refused(tmp_path: Path) -> None:
 def test_threads_do_not_change_bits() -> None:
     code = (
         "import hashlib, numpy as np\n"
-        "from tests.transforms.deduplication.vector_sets import clustered\n"
+        "from tests.transforms.deduplication.vector_sets import clustered, row_hashes\n"
         "from transforms.deduplication.quantised import *\n"
         "from transforms.deduplication.vector_pairs import like_pairs\n"
         "from transforms.deduplication.centroids import *\n"
