@@ -36,12 +36,12 @@ SAMPLED = 4000
 LIMIT_S = 360.0
 """No further round begins after this."""
 SETTINGS = (
+    (64, 5, 256, 2, 2),
+    (128, 5, 64, 2, 1),
     (128, 5, 64, 2, 2),
-    (256, 5, 64, 2, 1),
-    (256, 5, 64, 2, 2),
-    (447, 5, 64, 2, 2),
-    (447, 5, 64, 3, 2),
-    (447, 10, 256, 2, 2),
+    (128, 10, 256, 2, 2),
+    (256, 5, 64, 3, 2),
+    (447, 5, 64, 4, 2),
 )
 """The rival's clusters (447 = sqrt(200,000)), rounds, training vectors for each centroid, nearest centroids, and how
 many clusters are compared at once: by one thread of the matrix product each, or one by two."""

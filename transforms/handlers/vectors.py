@@ -17,13 +17,7 @@ from transforms.deduplication.vector_pairs import first_shared, like_pairs
 from transforms.deduplication.vector_products import Arrays, Device, arrays_of, nearest
 from transforms.handlers.beam_inference import ModelHandler
 
-EDGES = pa.schema(
-    [
-        pa.field("a", pa.int64(), nullable=False),
-        pa.field("b", pa.int64(), nullable=False),
-        pa.field("similarity", pa.float64(), nullable=False),
-    ]
-)
+EDGES = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float64())])
 """A verified pair of documents' rows, a < b, and its cosine, below 1.0."""
 
 Unassigned = tuple[bytes, pa.RecordBatch]

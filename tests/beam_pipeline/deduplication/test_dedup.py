@@ -268,6 +268,13 @@ def test_texts_or_vectors(tmp_path, capsys, flags, said):
     assert said in capsys.readouterr().err
 
 
+def test_a_column_that_holds_no_vectors_is_refused(tmp_path, capsys):
+    path = write(tmp_path / "in.parquet", {"a": "x"})
+    arguments = ["dedup", "--input", str(path), "--output", str(tmp_path / "out"), "--vector", "text", "--id", "id"]
+    assert main(arguments) == 2
+    assert "column 'text' is string, which is no list of numbers; name another column" in capsys.readouterr().err
+
+
 def test_rounds_of_stars_decide_as_union_find_does(tmp_path):
     path = str(write(tmp_path / "in.parquet", texts(groups=6)))
     config = DedupConfig(DocumentColumns("text", "id"))
