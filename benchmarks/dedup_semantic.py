@@ -107,9 +107,11 @@ class Turn:
     pairs: Pairs
 
 
-def _run(command: Sequence[str], target: Path, blas_threads: int, project: bool, told: str) -> Turn:
+def _run(command: Sequence[str], folder: Path, target: Path, blas_threads: int, project: bool, told: str) -> Turn:
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": str(blas_threads)}
     environment.pop("PYTHONPATH", None)
+    for path in folder.iterdir():
+        path.read_bytes()  # neither side waits for the disk
     done = subprocess.run(command, env=environment, cwd=ROOT if project else None, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-2000:]}")
@@ -124,7 +126,7 @@ def run_ours(folder: Path, target: Path, runner: str, nearest: int = 2) -> Turn:
     module = [sys.executable, "-m", "benchmarks.dedup_semantic_ours"]
     numbers = [runner, "0", str(nearest), str(THRESHOLD)]
     told = f"python -m benchmarks.dedup_semantic_ours FOLDER OUT {' '.join(numbers)}"
-    return _run([*module, str(folder), str(target), *numbers], target, THREADS, True, told)
+    return _run([*module, str(folder), str(target), *numbers], folder, target, THREADS, True, told)
 
 
 def run_rival(python: Path, folder: Path, target: Path, setting: Sequence[int]) -> Turn:
@@ -133,7 +135,8 @@ def run_rival(python: Path, folder: Path, target: Path, setting: Sequence[int]) 
     *own, at_once = setting
     numbers = [*map(str, own), str(THRESHOLD), str(THREADS), str(at_once)]
     command = [str(python), str(script), str(folder), str(target), *numbers]
-    return _run(command, target, THREADS // at_once, False, f"python {script.name} FOLDER OUT {' '.join(numbers)}")
+    told = f"python {script.name} FOLDER OUT {' '.join(numbers)}"
+    return _run(command, folder, target, THREADS // at_once, False, told)
 
 
 def _described(name: str, turn: Turn, truth: Truth, note: str = "") -> list[Row]:

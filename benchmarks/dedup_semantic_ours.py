@@ -70,8 +70,7 @@ def main(arguments: list[str]) -> None:
     """Run, time, write the pairs."""
     source, target, runner, clusters, nearest, threshold = arguments
     params = SemanticParams(float(threshold), int(clusters) or None, int(nearest))
-    flags = ["--ray_workers_max=2"] if runner == "RayRunner" else os.environ.get("FLAGS", "").split()
-    options = PipelineOptions(flags)
+    options = PipelineOptions(["--ray_workers_max=2"] if runner == "RayRunner" else [])
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         with PipelineLifecycleManager():

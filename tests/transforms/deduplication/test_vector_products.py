@@ -17,7 +17,7 @@ from tests.transforms.deduplication.vector_sets import clustered, rounded, row_h
 from transforms.deduplication.centroids import NO_SAMPLE, Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.quantised import Threshold, cosines, quantise, squared_norms
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
-from transforms.deduplication.vector_products import arrays_of, exact_products, nearest, paired_products
+from transforms.deduplication.vector_products import arrays_of, exact_products, nearest, orthonormal, paired_products
 
 
 def test_quantise_by_hand() -> None:
@@ -84,6 +84,15 @@ def test_no_pair_is_lost_in_tiles(count: int, width: int, device: str, dense: bo
     ]
     assert len(found) == len(set(found)) > 0
     assert set(found) == set(zip(a.tolist(), b.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("rank", [1, 39, 40])
+def test_directions_are_orthonormal_even_of_dependent_columns(rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    columns = rng.standard_normal((384, rank)) @ rng.standard_normal((rank, 40)) * np.geomspace(1, 1e-6, 40)
+    found = orthonormal(columns)
+    assert np.abs(found.T @ found - np.eye(40)).max() < 1e-11
+    assert np.abs(columns - found @ (found.T @ columns)).max() < 1e-11  # they span what the columns do
 
 
 def test_first_shared() -> None:
