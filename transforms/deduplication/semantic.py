@@ -16,6 +16,7 @@ import pyarrow as pa
 
 import transforms.coders
 import transforms.resources  # noqa: F401  makes the hint `gpus` known
+from transforms.beam_inference import RunInference
 from transforms.deduplication.bands import Parted
 from transforms.deduplication.centroids import Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.document_files import PLACE, in_sorted
@@ -26,7 +27,6 @@ from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import cluster_rows, columns_of, joined_clusters, near_of, nearest_column
 from transforms.deduplication.vector_documents import rows_of
 from transforms.deduplication.vector_products import Device, arrays_of
-from transforms.handlers.beam_inference import RunInference
 from transforms.handlers.vectors import LikePairsHandler, NearestHandler, Strip, Unassigned
 
 STRIP = 4096

@@ -13,6 +13,7 @@ from apache_beam.metrics import Metrics
 
 import transforms.coders
 import transforms.resources  # noqa: F401  registers the hint `gpus`
+from transforms.beam_inference import PredictionResult, RunInference
 from transforms.deduplication.bands import Parted, band_rows
 from transforms.deduplication.buckets import Pairs, bucket_pairs, gather, lasting
 from transforms.deduplication.document_files import Batch, DocumentFiles, Layout
@@ -21,7 +22,6 @@ from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.jaccard import Rows, jaccards, may_reach
 from transforms.deduplication.night_index import BANDS, IndexView, run_path, write_run
 from transforms.deduplication.pairs import pair_rows, pairs_of
-from transforms.handlers.beam_inference import PredictionResult, RunInference
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
 
 _HELD_PAIRS = 1 << 21

@@ -9,7 +9,7 @@ from typing import Any
 
 from apache_beam.metrics import Metrics
 
-from transforms.handlers.beam_inference import ModelHandler
+from transforms.beam_inference import ModelHandler
 from transforms.handlers.blocks import Embedded, EmbeddingFailure, joined, nothing
 from transforms.handlers.embedding import BATCH_ROWS, Block, EmbeddingHandler, Encoder
 from transforms.stage import contained

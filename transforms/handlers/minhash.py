@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from transforms.beam_inference import ModelHandler, PredictionResult
 from transforms.deduplication.array_minhash import array_signatures
 from transforms.deduplication.compiled import allowed_threads
 from transforms.deduplication.cuda_kernels import cuda_signatures, cupy
 from transforms.deduplication.minhash import Hashes, Ints, Permutations, permutations, signatures
 from transforms.deduplication.shingles import Offsets
-from transforms.handlers.beam_inference import ModelHandler, PredictionResult
 
 Device = Literal["cpu", "cuda"]
 Sign = Callable[[Hashes, Offsets, Permutations], Ints]

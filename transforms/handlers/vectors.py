@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from transforms.beam_inference import ModelHandler
 from transforms.deduplication.centroids import Centroids
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import matrix_of, nearest_column
 from transforms.deduplication.vector_documents import rows_of
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
 from transforms.deduplication.vector_products import Arrays, Device, arrays_of, nearest
-from transforms.handlers.beam_inference import ModelHandler
 
 EDGES = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float64())])
 """A verified pair of documents' rows, a < b, and its cosine, below 1.0."""

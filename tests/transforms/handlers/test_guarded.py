@@ -8,11 +8,11 @@ import apache_beam as beam
 import numpy as np
 import pytest
 import torch
-from apache_beam.ml.inference.base import RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from transforms.beam_inference import RunInference
 from transforms.handlers.blocks import Embedded, Floats, TextBlock
 from transforms.handlers.embedding import Device, EmbeddingHandler, Encoder
 from transforms.handlers.guarded import GuardedHandler, is_out_of_memory
@@ -45,7 +45,7 @@ class Lengths(Encoder):
 
 class LengthsHandler(EmbeddingHandler):
     def __init__(self, device: Device, room: int, cpu_room: int = 99, bad: str = "", batch_rows: int = 8) -> None:
-        super().__init__(device, batch_rows)
+        super().__init__("lengths", device, batch_rows)
         self.room, self.cpu_room, self.bad = room, cpu_room, bad
         self.loaded: list[str] = []
 

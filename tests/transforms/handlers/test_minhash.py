@@ -7,11 +7,11 @@ import weakref
 import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.ml.inference.base import RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from transforms.beam_inference import RunInference
 from transforms.deduplication.compiled import allowed_threads
 from transforms.deduplication.minhash import permutations, signatures
 from transforms.handlers.minhash import DocumentBlock, MinHasher, MinHashHandler, pack, torch_signatures

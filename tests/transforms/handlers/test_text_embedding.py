@@ -9,12 +9,12 @@ from pathlib import Path
 import apache_beam as beam
 import numpy as np
 import pytest
-from apache_beam.ml.inference.base import RunInference
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from tests.torchvision_operators import declare_operators
+from transforms.beam_inference import RunInference
 from transforms.handlers.bert import bert_shape
 from transforms.handlers.blocks import Embedded, TextBlock
 from transforms.handlers.embedding import Encoder, calls, chosen_device, embed, unit_length
