@@ -1,9 +1,10 @@
 """Vectors to like pairs against faiss k-means and a matrix product inside clusters, on two cores.
 
 200,000 vectors of 384 entries (benchmarks/dedup_semantic_corpus.py) in Parquet files, threshold 0.95. Both sides go
-from the files to the pairs; ours is a whole Beam job. The rival is tried at several settings; the fastest that reaches
-the recall that is asked for takes turns with ours, each turn in a process of its own, and the best turn counts. Truth
-is exact: every planted vector and a sample of the others against all vectors, in float64.
+from the files to the pairs; ours is a whole Beam job, on RayRunner and in process. What either side was tuned on is the
+corpus of `TUNED_ON`, where the rival's settings are tried: the fastest that reaches the recall takes turns with ours on
+the corpus of `SEED`, each turn in a process of its own, and the best turn counts. Truth is exact: every planted vector
+and a sample of the others against all vectors, in float64.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.dedup_semantic_corpus import SEED, Corpus, make_corpus, write_corpus
+from benchmarks.dedup_rivals import rivals_python
+from benchmarks.dedup_semantic_corpus import SEED, TUNED_ON, Corpus, make_corpus, write_corpus
 from benchmarks.harness import Bar, Row
 
 ROOT = Path(__file__).parents[1]
@@ -30,16 +33,20 @@ RECALL = 0.99
 THREADS = 2
 ROUNDS = 3
 SAMPLED = 4000
+LIMIT_S = 360.0
+"""No further round begins after this."""
 SETTINGS = (
-    (128, 5, 64, 2),
-    (256, 5, 64, 2),
-    (256, 5, 64, 3),
-    (447, 5, 64, 2),
-    (447, 5, 64, 3),
-    (447, 10, 256, 2),
+    (64, 5, 256, 2, 2),
+    (128, 5, 64, 2, 1),
+    (128, 5, 64, 2, 2),
+    (128, 10, 256, 2, 2),
+    (256, 5, 64, 3, 2),
+    (447, 5, 64, 4, 2),
 )
-"""The rival's clusters (447 = sqrt(200,000)), rounds, training vectors for each centroid, nearest centroids."""
+"""The rival's clusters (447 = sqrt(200,000)), rounds, training vectors for each centroid, nearest centroids, and how
+many clusters are compared at once: by one thread of the matrix product each, or one by two."""
 RATIO = "semantic: our time / faiss at equal recall"
+RATIO_RAY = "semantic: our time on RayRunner, its start included / faiss at equal recall"
 FOUND = "semantic: ours, recall at cosine 0.95"
 
 Pairs = set[tuple[int, int]]
@@ -65,13 +72,13 @@ class Truth:
 
 def bars() -> list[Bar]:
     """Our time at most the rival's, and the recall that both must have."""
-    return [Bar(RATIO, "max", 1.0), Bar(FOUND, "min", RECALL)]
+    return [Bar(RATIO, "max", 1.0), Bar(RATIO_RAY, "max", 1.0, binding=False), Bar(FOUND, "min", RECALL)]
 
 
-def exact_truth(corpus: Corpus) -> Truth:
+def exact_truth(corpus: Corpus, seed: int) -> Truth:
     """By products in float32 down to a little below the threshold, decided in float64."""
     count = len(corpus.vectors)
-    probes = np.random.default_rng(SEED).choice(count, min(SAMPLED, count), replace=False)
+    probes = np.random.default_rng(seed).choice(count, min(SAMPLED, count), replace=False)
     probes = np.union1d(probes, corpus.planted.reshape(-1))
     found: dict[tuple[int, int], float] = {}
     for start in range(0, len(probes), 1024):
@@ -91,48 +98,51 @@ def exact_truth(corpus: Corpus) -> Truth:
 
 @dataclass(frozen=True)
 class Turn:
-    """One run of one side."""
+    """One run of one side, and the words that started it."""
 
+    command: str
     seconds: float
     phases: dict[str, float]
     versions: Sequence[str]
     pairs: Pairs
 
 
-def _run(command: Sequence[str], target: Path, project: bool) -> Turn:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": str(THREADS)}
+def _run(command: Sequence[str], folder: Path, target: Path, blas_threads: int, project: bool, told: str) -> Turn:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": str(blas_threads)}
     environment.pop("PYTHONPATH", None)
+    for path in folder.iterdir():
+        path.read_bytes()  # neither side waits for the disk
     done = subprocess.run(command, env=environment, cwd=ROOT if project else None, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     pairs = {(int(a), int(b)) for a, b in np.load(target)}
-    return Turn(told["seconds"], told["phases"], told["versions"], pairs)
+    shown = f"OPENBLAS_NUM_THREADS={blas_threads} {told}"
+    return Turn(shown, said["seconds"], said["phases"], said["versions"], pairs)
 
 
-def run_ours(folder: Path, target: Path, runner: str = "RayRunner", nearest: int = 2) -> Turn:
-    """A turn of ours."""
+def run_ours(folder: Path, target: Path, runner: str, nearest: int = 2) -> Turn:
+    """A turn of ours, with its default number of clusters."""
     module = [sys.executable, "-m", "benchmarks.dedup_semantic_ours"]
-    return _run([*module, str(folder), str(target), runner, str(nearest), str(THRESHOLD)], target, True)
+    numbers = [runner, "0", str(nearest), str(THRESHOLD)]
+    told = f"python -m benchmarks.dedup_semantic_ours FOLDER OUT {' '.join(numbers)}"
+    return _run([*module, str(folder), str(target), *numbers], folder, target, THREADS, True, told)
 
 
 def run_rival(python: Path, folder: Path, target: Path, setting: Sequence[int]) -> Turn:
     """A turn of the rival."""
     script = Path(__file__).with_name("dedup_semantic_rival.py")
-    numbers = [*map(str, setting), str(THRESHOLD), str(THREADS)]
-    return _run([str(python), str(script), str(folder), str(target), *numbers], target, False)
-
-
-def rivals_python() -> Path | None:
-    """The interpreter that `make rivals` makes; RIVALS_PYTHON names another; None where there is none."""
-    python = Path(os.environ.get("RIVALS_PYTHON", ROOT / ".venv-rivals" / "bin" / "python"))
-    return python if python.exists() else None
+    *own, at_once = setting
+    numbers = [*map(str, own), str(THRESHOLD), str(THREADS), str(at_once)]
+    command = [str(python), str(script), str(folder), str(target), *numbers]
+    told = f"python {script.name} FOLDER OUT {' '.join(numbers)}"
+    return _run(command, folder, target, THREADS // at_once, False, told)
 
 
 def _described(name: str, turn: Turn, truth: Truth, note: str = "") -> list[Row]:
     near, nearer = (truth.recall(turn.pairs, low, high) for low, high in ((0.95, 0.96), (0.98, 1.1)))
     phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in turn.phases.items())
-    told = "; ".join(part for part in (note, phases, ", ".join(turn.versions)) if part)
+    told = "; ".join(part for part in (note, phases, ", ".join(turn.versions), turn.command) if part)
     return [
         Row(f"{name}: time", turn.seconds, "s", told),
         Row(f"{name}, recall at cosine 0.95", near, "", f"{nearer:.4f} at 0.99"),
@@ -140,40 +150,67 @@ def _described(name: str, turn: Turn, truth: Truth, note: str = "") -> list[Row]
     ]
 
 
+def _corpus(count: int, seed: int, folder: Path) -> tuple[Truth, str]:
+    corpus = make_corpus(count, seed=seed)
+    write_corpus(corpus, folder)
+    truth = exact_truth(corpus, seed)
+    return truth, f"{len(truth.pairs)} true pairs of {truth.probed.sum()} probes; seed {seed}"
+
+
+def _tuned(python: Path, count: int, place: Path, quick: bool) -> tuple[Sequence[int], list[Row]]:
+    """The rival's fastest setting that reaches the recall on the corpus that nothing is tested on."""
+    folder = place / "tuned"
+    truth, known = _corpus(count, TUNED_ON, folder)
+    out = [Row("semantic: corpus for tuning", float(count), "vectors", known)]
+    tried = {s: run_rival(python, folder, place / "pairs.npy", s) for s in (SETTINGS[:1] if quick else SETTINGS)}
+    for setting, turn in tried.items():
+        name = f"semantic: faiss {setting[0]} clusters, top {setting[3]}, {setting[4]} at once, tuning"
+        out += _described(name, turn, truth, f"{setting[1]} rounds on {setting[2]} vectors a centroid")[:2]
+    able = [s for s, turn in tried.items() if truth.recall(turn.pairs, 0.95, 0.96) >= RECALL]
+    return min(able or tried, key=lambda s: tried[s].seconds), out
+
+
+def _best(turns: Sequence[Turn]) -> tuple[Turn, str]:
+    return min(turns, key=lambda turn: turn.seconds), "turns " + ", ".join(f"{turn.seconds:.2f}" for turn in turns)
+
+
 def rows(quick: bool) -> list[Row]:
-    """Both sides' seconds, recall and precision, and the ratio."""
-    corpus = make_corpus(20_000 if quick else 200_000)
-    truth = exact_truth(corpus)
-    known = f"{len(truth.pairs)} true pairs of {truth.probed.sum()} probes"
-    note = f"{len(corpus.planted)} planted pairs, seed {SEED}; {known}"
-    out = [Row("semantic: corpus", float(len(corpus.vectors)), "vectors", note)]
+    """Both sides' seconds, recall and precision, and the ratios."""
+    started = time.monotonic()
+    count = 20_000 if quick else 200_000
+    python = rivals_python()
+    out: list[Row] = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as place:
         folder, target = Path(place) / "vectors", Path(place) / "pairs.npy"
-        write_corpus(corpus, folder)
-        python = rivals_python()
-        tried = (
-            {s: run_rival(python, folder, target, s) for s in (SETTINGS[:1] if quick else SETTINGS)} if python else {}
-        )
-        for setting, turn in tried.items():
-            told = f"{setting[1]} rounds on {setting[2]} vectors a centroid"
-            out += _described(f"semantic: faiss {setting[0]} clusters, top {setting[3]}", turn, truth, told)[:2]
-        able = [s for s, turn in tried.items() if truth.recall(turn.pairs, 0.95, 0.96) >= RECALL]
-        best = min(able or tried, key=lambda s: tried[s].seconds, default=None)
-        ours, rival = [], []
-        for _ in range(1 if quick else ROUNDS):
-            ours.append(run_ours(folder, target))
-            if best is not None and python is not None:
-                rival.append(run_rival(python, folder, target, best))
-        one = run_ours(folder, target, nearest=1)
-    mine = min(ours, key=lambda turn: turn.seconds)
-    turns = ", ".join(f"{turn.seconds:.2f}" for turn in ours)
-    out += _described("semantic: ours", mine, truth, f"RayRunner, two workers; turns {turns}")
+        setting: Sequence[int] = ()
+        if python is not None:
+            setting, out = _tuned(python, count, Path(place), quick)
+        truth, known = _corpus(count, SEED, folder)
+        out.append(Row("semantic: corpus", float(count), "vectors", known))
+        ours, on_ray, rival = [], [], []
+        for number in range(1 if quick else ROUNDS):
+            if number and time.monotonic() - started > LIMIT_S:
+                break
+            ours.append(run_ours(folder, target, "FnApiRunner"))
+            if python is not None:
+                rival.append(run_rival(python, folder, target, setting))
+            on_ray.append(run_ours(folder, target, "RayRunner"))
+        one = run_ours(folder, target, "FnApiRunner", nearest=1)
+    mine, turns = _best(ours)
+    out += _described("semantic: ours", mine, truth, f"in process; {turns}")
+    ray, turns = _best(on_ray)
+    out += _described("semantic: ours on RayRunner", ray, truth, f"two workers, Ray's start included; {turns}")
     out += _described("semantic: ours with one centroid", one, truth)[:2]
     if not rival:
-        return [*out, Row(RATIO, None, "x", "the rivals are not installed: make rivals")]
-    other = min(rival, key=lambda turn: turn.seconds)
-    turns = ", ".join(f"{turn.seconds:.2f}" for turn in rival)
-    assert best is not None
-    reached = "" if able else "; no setting reaches the recall"
-    out += _described("semantic: faiss", other, truth, f"{best[0]} clusters, top {best[3]}{reached}; turns {turns}")
-    return [*out, Row(RATIO, mine.seconds / other.seconds, "x", f"best of {len(ours)} turns each")]
+        return [
+            *out,
+            *(Row(name, None, "x", "the rivals are not installed: make rivals") for name in (RATIO, RATIO_RAY)),
+        ]
+    other, turns = _best(rival)
+    out += _described("semantic: faiss", other, truth, turns)
+    best_of = f"best of {len(ours)} turns each"
+    return [
+        *out,
+        Row(RATIO, mine.seconds / other.seconds, "x", f"in process; {best_of}"),
+        Row(RATIO_RAY, ray.seconds / other.seconds, "x", best_of),
+    ]

@@ -1,10 +1,12 @@
 """The rival: faiss k-means, the two nearest centroids of each vector, pairs inside clusters by matrix product.
 
-    python dedup_semantic_rival.py FOLDER OUT.npy CLUSTERS ITERATIONS POINTS NEAREST THRESHOLD THREADS
+    python dedup_semantic_rival.py FOLDER OUT.npy CLUSTERS ITERATIONS POINTS NEAREST THRESHOLD THREADS AT_ONCE
 
-Run by its path in the rivals' environment (faiss-cpu, NumPy, pyarrow), so it imports nothing of the project. Pairs are
-taken by NumPy's matrix product in tiles above the diagonal, each compared once. Prints one line of JSON: seconds by
-phase, from Parquet files to pairs, and the versions. OUT holds the pairs, rows counted through the files, each once.
+Run by its path in the rivals' environment (faiss-cpu, NumPy, pyarrow), so it imports nothing of the project. faiss uses
+THREADS threads (`faiss.omp_set_num_threads`). Pairs are taken by NumPy's float32 matrix product in tiles above the
+diagonal, each compared once, AT_ONCE clusters at a time; OPENBLAS_NUM_THREADS says how many threads a product has.
+Prints one line of JSON: seconds by phase, from Parquet files to pairs, and the versions. OUT holds the pairs, rows
+counted through the files, each once.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import itertools
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> None:
     """Read, cluster, assign, compare, write."""
     source, target = arguments[:2]
     clusters, iterations, points, nearest = map(int, arguments[2:6])
-    threshold, threads = float(arguments[6]), int(arguments[7])
+    threshold, threads, at_once = float(arguments[6]), int(arguments[7]), int(arguments[8])
     faiss.omp_set_num_threads(threads)
     started = time.perf_counter()
     column = pa.concat_tables([pq.read_table(path) for path in sorted(Path(source).iterdir())]).column("vector")
@@ -61,7 +64,10 @@ def main(arguments: list[str]) -> None:
     order = np.argsort(flat, kind="stable")
     rows = order // nearest
     bounds = np.searchsorted(flat[order], np.arange(clusters + 1))
-    found = [pairs_within(vectors, rows[a:b], threshold) for a, b in itertools.pairwise(bounds)]
+    members = [rows[a:b] for a, b in itertools.pairwise(bounds)]
+    with ThreadPoolExecutor(at_once) as pool:
+        largest_first = sorted(members, key=len, reverse=True)
+        found = list(pool.map(lambda own: pairs_within(vectors, own, threshold), largest_first))
     pairs = np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
     ended = time.perf_counter()
     np.save(target, pairs)

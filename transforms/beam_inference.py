@@ -1,8 +1,8 @@
 """Beam's RunInference and ModelHandler, without what only its model manager needs.
 
-`apache_beam.ml.inference.base` imports the manager where it can, and with it torch and scipy: seconds and some 200 MB in
-each process. It does without, and imports it by itself where a transform asks for it (`use_model_manager`). So an empty
-module stands in its place while `base` is imported. Import these names from here.
+`apache_beam.ml.inference.base` imports the manager where it can, and with it torch and scipy: seconds and some 200 MB
+in each process. It does without, and imports it by itself where a transform asks for it (`use_model_manager`). So an
+empty module stands in its place while `base` is imported. Import these names from here.
 """
 
 from __future__ import annotations

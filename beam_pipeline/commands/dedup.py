@@ -40,7 +40,7 @@ USAGE = (
     "       --vector COLUMN --id COLUMN)\n"
     "       [--source COLUMN] [--quality COLUMN] [--published COLUMN] [--threshold NUMBER] [--ngram 5] [--bands 32]\n"
     "       [--rows 8] [--seed 1] [--max-cluster 100000] [--max-removed 0.9] [--runner NAME] [--device cpu]\n"
-    "       [--index DIR] [any Beam option]\n"
+    "       [--clusters NUMBER] [--index DIR] [any Beam option]\n"
     "  --input      Parquet files, folders of them, or patterns\n"
     "  --output     folder for kept, duplicates, clusters and edges (Parquet), summary.json and manifest.json\n"
     "  --text       column of the texts that are compared\n"
@@ -52,10 +52,11 @@ USAGE = (
     "  --threshold  least Jaccard similarity of two texts' word n-grams (default 0.7), or cosine of vectors (0.95)\n"
     "  --ngram      words in a shingle\n"
     "  --bands, --rows  a pair of Jaccard J is found with probability 1 - (1 - J^rows)^bands\n"
+    "  --clusters   clusters of vectors (default: by their count); more make a large index cheaper, and find less\n"
     "  --max-cluster, --max-removed  largest cluster, and largest fraction dropped of a source, that is published\n"
     "  --index      folder that grows night by night: rows are compared with those of earlier nights, which stay\n"
     "  --runner     DirectRunner (in process, default), RayRunner (on Ray), or another\n"
-    "  --device     cpu or cuda: what computes the signatures\n"
+    "  --device     cpu or cuda: what computes signatures and products\n"
     "exit status: 0 done, 1 the run failed, 2 bad usage or input, 3 a guardrail was passed, nothing published"
 )
 
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("id", "source", "quality", "published"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--threshold", type=float)
+    parser.add_argument("--clusters", type=int)
     parser.add_argument("--ngram", type=int, default=TextParams.ngram)
     for name in ("bands", "rows", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(LshParams, name))
@@ -87,11 +89,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         read, rest = _parser().parse_known_args(arguments)
         of_texts = read.vector is None
-        threshold = read.threshold if of_texts and read.threshold is not None else LshParams.threshold
+        of_own = read.threshold is not None
+        threshold = read.threshold if of_own and of_texts else LshParams.threshold
+        cosine = read.threshold if of_own and not of_texts else SemanticParams.cosine
         config = DedupConfig(
-            columns=DocumentColumns(read.text, read.id, read.source, read.quality, read.published),
-            vector=read.vector,
-            semantic=SemanticParams(**({} if of_texts or read.threshold is None else {"cosine": read.threshold})),
+            columns=DocumentColumns(read.text, read.id, read.source, read.quality, read.published, read.vector),
+            semantic=SemanticParams(cosine, clusters=read.clusters, device=read.device),
             text=TextParams(read.ngram),
             lsh=LshParams(threshold, read.bands, read.rows, read.seed, device=read.device),
             guardrails=Guardrails(read.max_cluster, read.max_removed),
@@ -132,7 +135,8 @@ def tell(console: Console, summary: DedupSummary, output: Path) -> None:
         console,
         f"{summary.input} documents: {summary.kept} kept, {summary.exact} exact copies, {summary.near} near copies\n"
         f"{summary.clusters} clusters, the largest of {summary.largest_cluster}; {summary.edges} verified pairs"
-        + (of_texts if summary.candidates else ""),
+        + (of_texts if summary.candidates else "")
+        + (f"; {summary.without_vector} without a vector" if summary.without_vector else ""),
     )
     for source in summary.sources:
         if source.source is not None:

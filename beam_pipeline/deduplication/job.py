@@ -23,10 +23,9 @@ from transforms.deduplication.deciding_duplicates import TABLES, DecideParams
 from transforms.deduplication.parquet_documents import DocumentColumns, ReadParquetDocuments, RowGroup, row_groups
 from transforms.deduplication.semantic import SemanticParams
 from transforms.deduplication.similar_documents import LshParams
-from transforms.deduplication.text_deduplicator import PAIRS, FindDuplicates, Night
-from transforms.deduplication.text_documents import StoreTexts, TextParams
-from transforms.deduplication.vector_deduplicator import FindVectorDuplicates
-from transforms.deduplication.vector_files import VectorColumns
+from transforms.deduplication.text_deduplicator import PAIRS, Night, TextDeduplicator
+from transforms.deduplication.text_documents import TextParams
+from transforms.deduplication.vector_deduplicator import VectorDeduplicator
 
 _OURS = {STAGING, LOCK, MANIFEST, SUMMARY, *(f"{name}.parquet" for name in PUBLISHED)}
 
@@ -37,10 +36,9 @@ class GuardrailsBroken(RuntimeError):
 
 @dataclass(frozen=True)
 class DedupConfig:
-    """What is read and how it is compared: texts by `lsh`, or the column `vector` by `semantic`."""
+    """What is read and how it is compared: texts by `lsh`, or vectors by `semantic`."""
 
     columns: DocumentColumns
-    vector: str | None = None
     semantic: SemanticParams = field(default_factory=SemanticParams)
     text: TextParams = field(default_factory=TextParams)
     lsh: LshParams = field(default_factory=LshParams)
@@ -48,21 +46,38 @@ class DedupConfig:
     guardrails: Guardrails = field(default_factory=Guardrails)
 
     def __post_init__(self) -> None:
-        if (self.columns.text is None) == (self.vector is None):
+        if (self.columns.text is None) == (self.columns.vector is None):
             raise ValueError("give --text or --vector, one of the two: the column that is compared")
-        if self.vector is not None and self.columns.id is None:
+        if self.of_vectors and self.columns.id is None:
             raise ValueError("--vector needs --id: vectors are known by their ids")
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether vectors are compared, not texts."""
+        return self.columns.vector is not None
 
     def made_by(self) -> dict[str, object]:
         """The settings that change what is found, by the names of their flags."""
-        if self.vector is not None:
-            return {"vector": self.vector, "threshold": self.semantic.cosine}
+        if self.of_vectors:
+            own = {"threshold": self.semantic.cosine, "clusters": self.semantic.clusters}
+            return {"vector": self.columns.vector, **own}
         lsh = self.lsh
         own = {name: getattr(lsh, name) for name in ("threshold", "bands", "rows", "seed", "max_bucket")}
         return {"text": self.columns.text, "ngram": self.text.ngram, **own}
 
     def settings(self) -> str:
         """What all nights of an index must share, in words."""
+        if self.of_vectors:
+            semantic = self.semantic
+            many = (
+                "clusters for the first night's vectors"
+                if semantic.clusters is None
+                else f"{semantic.clusters} clusters"
+            )
+            return (
+                f"vectors, threshold {semantic.cosine}, the {semantic.nearest} nearest of {many}, "
+                f"{semantic.partitions} partitions"
+            )
         lsh = self.lsh
         return (
             f"{self.text.ngram}-grams, threshold {lsh.threshold}, {lsh.bands} bands of {lsh.rows} rows, "
@@ -105,8 +120,6 @@ def run_dedup(
     is passed (nothing is published), and whatever the runner raises.
     """
     started = time.monotonic()
-    if index is not None and config.vector is not None:
-        raise ValueError("--index goes with --text; vectors have no index")
     files = find_files(inputs)
     groups = row_groups(files, config.columns)
     folder = Path(output)
@@ -145,21 +158,13 @@ def _build(
     pipeline: beam.Pipeline, groups: Sequence[RowGroup], staging: Path, config: DedupConfig, night: Night | None
 ) -> None:
     """Add the graph: row groups in, files of duplicates and edges below `staging` out."""
-    store = StoreTexts(str(staging), config.text, night.number if night else 0)
-    documents = (
-        pipeline
-        | "Plan" >> beam.Create(groups, reshuffle=False).with_output_types(RowGroup)
-        | "ReadDocuments" >> ReadParquetDocuments(config.columns)
-        | "StoreDocuments" >> beam.ParDo(store).with_output_types(str)
-    )
-    if config.vector is None:
-        found = documents | "Deduplicate" >> FindDuplicates(config.lsh, config.decide, night)
+    planned = pipeline | "Plan" >> beam.Create(groups, reshuffle=False).with_output_types(RowGroup)
+    documents = planned | "ReadDocuments" >> ReadParquetDocuments(config.columns)
+    if config.of_vectors:
+        found = documents | "Deduplicate" >> VectorDeduplicator(str(staging), config.semantic, config.decide, night)
     else:
-        semantic = replace(config.semantic, columns=VectorColumns(str(config.columns.id), config.vector))
-        found = (
-            pipeline
-            | "PlanVectors" >> beam.Create(sorted({group.path for group in groups}), reshuffle=False)
-            | "Deduplicate" >> FindVectorDuplicates(documents, semantic, config.decide)
+        found = documents | "Deduplicate" >> TextDeduplicator(
+            str(staging), config.text, config.lsh, config.decide, night
         )
     for table in (*TABLES, *([PAIRS] if night else [])):
         _ = found[table] | f"Write {table}" >> beam.ParDo(WriteBatches(str(staging), table)).with_output_types(str)

@@ -28,6 +28,7 @@ from transforms.coders import to_json
 from transforms.deduplication.deciding_duplicates import DUPLICATE_ROWS, DUPLICATES, TABLES
 from transforms.deduplication.document_files import MOST_NIGHTS, DocumentFiles, Layout, id_hashes
 from transforms.deduplication.night_index import (
+    CENTROIDS,
     DROPPED,
     EDGES,
     IDS,
@@ -78,6 +79,9 @@ class IndexManifest:
             runs=tuple(str(folder / run.path) for run in self.runs),
             edges=tuple(str(night / EDGES) for night in nights),
             dropped=tuple(str(night / DROPPED) for night in nights),
+            centroids=next(
+                (str(path) for path in (night / _RUN / CENTROIDS for night in nights) if path.exists()), None
+            ),
         )
 
 

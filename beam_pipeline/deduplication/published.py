@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from beam_pipeline.deduplication.tables import SourceCount, Tables, source_counts
 from transforms.coders import to_json
+from transforms.deduplication.vector_documents import REASONS
 from transforms.output_files import PartReport
 from transforms.part_writer import file_hash, put_in_place, temporary_file
 
@@ -34,7 +35,8 @@ class DedupManifest:
 class DedupSummary:
     """Counts of a finished search: `kept + exact + near == input`, in all and of each source.
 
-    `without_text` documents are among the kept: they have nothing to compare. Of the `candidates` that share a band,
+    `without_text` documents, or those `without_vector` (absent, not finite or zero), are among the kept: they have
+    nothing to compare. Of the `candidates` that share a band,
     `verified` are alike by exact Jaccard; vectors have neither. `edges` are the verified pairs of any kind.
     """
 
@@ -43,6 +45,7 @@ class DedupSummary:
     exact: int
     near: int
     without_text: int
+    without_vector: int
     clusters: int
     largest_cluster: int
     candidates: int
@@ -63,6 +66,7 @@ def summarise(found: Tables, counters: Mapping[str, int], runner: str) -> DedupS
         exact=exact,
         near=found.duplicates.num_rows - exact,
         without_text=counters.get("demosift:dedup.without_text", 0),
+        without_vector=sum(counters.get(f"demosift:dedup.vectors_{reason}", 0) for reason in REASONS),
         clusters=len(sizes),
         largest_cluster=max(sizes, default=0),
         candidates=counters.get("demosift:dedup.candidates", 0),

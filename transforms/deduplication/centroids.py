@@ -96,13 +96,6 @@ class Sample:
 NO_SAMPLE = Sample(0, np.zeros(0, np.uint64), np.zeros((0, 0), np.int8))
 
 
-def row_hashes(rows: Rows) -> NDArray[np.uint64]:
-    """(N,) xxh3-64 of rows (N, D)."""
-    body, width = np.ascontiguousarray(rows).tobytes(), rows.shape[1]
-    digests = (xxhash.xxh3_64_intdigest(body[at : at + width]) for at in range(0, len(body), width))
-    return np.fromiter(digests, np.uint64, len(rows))
-
-
 def merged(samples: Sequence[Sample], most: int) -> Sample:
     """The sample of all that some samples were drawn from, of at most `most` rows.
 

@@ -38,6 +38,8 @@ unique uint64, little-endian, empty where a document has nothing to compare."""
 NIGHT = b"night"
 """Key of a file's metadata: in which night its documents came, 0 where absent."""
 MOST_NIGHTS = 1 << 16
+PLACE, FIRST_ROW = b"place", b"first_row"
+"""Keys of a batch's metadata: the file that it was read from, and the number of its first row there."""
 
 _FILE_BITS = 32
 _RANK_BITS = 48
@@ -89,10 +91,21 @@ def bytes_of(bodies: pa.Array) -> list[bytes | None]:
     return found
 
 
-def write_documents(staging: Path, name: str, batches: Iterable[pa.RecordBatch], night: int = 0) -> str:
-    """Write batches of `DOCUMENTS` as one file of that name below `staging`, in place at once; returns its path."""
+def name_of(documents: pa.RecordBatch) -> str:
+    """A name for a file of documents, of their ids and contents: a retry writes the same file again, and batches that
+    differ in an id or a content never share one.
+    """
+    parts = [part or b"" for column in ("id", "content") for part in bytes_of(documents.column(column))]
+    return xxhash.xxh3_128_hexdigest(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
+
+
+def write_documents(
+    staging: Path, name: str, batches: Iterable[pa.RecordBatch], night: int = 0, schema: pa.Schema = DOCUMENTS
+) -> str:
+    """Write batches of a schema as one file of that name below `staging`, in place at once; returns its path."""
     temporary = temporary_file(staging)
-    with pa.ipc.new_file(str(temporary), DOCUMENTS.with_metadata({NIGHT: str(night).encode()})) as writer:
+    metadata = {**(schema.metadata or {}), NIGHT: str(night).encode()}
+    with pa.ipc.new_file(str(temporary), schema.with_metadata(metadata)) as writer:
         for batch in batches:
             writer.write_batch(batch)
     final = staging / "documents" / f"{name}.arrow"
@@ -132,6 +145,11 @@ class DocumentFiles:
             held = content.is_valid()
             rows = start + np.flatnonzero(np.asarray(held))
             yield rows, batch.column(self._layout.id).filter(held), content.filter(held), _night(batch)
+
+    def held(self, path: str) -> Iterator[tuple[Rows, pa.RecordBatch]]:
+        """A file's batches as they are, each with its rows."""
+        for start, batch in self._batches(path):
+            yield start + np.arange(batch.num_rows), batch
 
     def batches(self, path: str, left_out: Rows, block_bytes: int) -> Iterator[Batch]:
         """A file's documents with shingles, but for the rows `left_out` (sorted), in blocks of about `block_bytes`."""
@@ -173,6 +191,10 @@ class DocumentFiles:
     def records(self, rows: Rows) -> pa.Table:
         """All columns of some rows, sorted and unique, in that order."""
         return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0]).batches[0].schema)
+
+    def vectors(self, rows: Rows) -> pa.Array:
+        """(N,) vectors, each of D bytes, of some rows, of which there are some, sorted and unique, in that order."""
+        return pa.concat_arrays(list(self._columns("vector", rows)))
 
     def column(self, name: str, kind: pa.DataType, rows: Rows) -> pa.Array:
         """(N,) values of a column of some rows, sorted and unique, in that order."""

@@ -22,23 +22,25 @@ from transforms.deduplication.jaccard import Rows, spans
 from transforms.deduplication.shingles import Hashes
 from transforms.part_writer import put_in_place, temporary_file
 
-BANDS, CONTENTS, IDS = "bands", "contents", "ids"
-EDGES, DROPPED = "edges.arrow", "dropped.arrow"
+BANDS, CONTENTS, IDS, CLUSTERS = "bands", "contents", "ids", "clusters"
+EDGES, DROPPED, CENTROIDS = "edges.arrow", "dropped.arrow", "centroids.arrow"
 PAGE_BYTES = 4096
-_SORTED_BY = {BANDS: ("key", "rank"), CONTENTS: ("low", "high"), IDS: ("low", "row")}
+_SORTED_BY = {BANDS: ("key", "rank"), CONTENTS: ("low", "high"), IDS: ("low", "row"), CLUSTERS: ("key", "row")}
 Columns = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class IndexView:
     """An index as a job's workers see it: files of earlier nights' `documents`, folders of `runs`, `edges` and
-    `dropped` files, all paths sorted so that a row number of an earlier document stays what it was.
+    `dropped` files, all paths sorted so that a row number of an earlier document stays what it was; the file of
+    `centroids` where documents are vectors.
     """
 
     documents: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     edges: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    centroids: str | None = None
 
     @property
     def first_new_row(self) -> int:
@@ -55,6 +57,10 @@ class IndexView:
         low = np.unique(np.concatenate([batch.column("low").to_numpy() for batch in batches]))
         return pa.record_batch(dict(self._found(CONTENTS, partition, low, "low")))
 
+    def clusters(self, partition: int, keys: Hashes) -> Columns:
+        """The rows of some clusters (sorted, unique): key, row and the other clusters of each."""
+        return self._found(CLUSTERS, partition, keys, "key")
+
     def ids(self, hashes: Hashes) -> Rows:
         """Rows of documents whose id has one of these xxh3-64 (sorted, unique)."""
         return np.asarray(self._found(IDS, 0, hashes, "low")["row"])
@@ -65,7 +71,7 @@ class IndexView:
         """
         count = 0
         for columns in self._runs(kind, partition):
-            by = columns["key" if kind == BANDS else "low"]
+            by = columns[_SORTED_BY[kind][0]]
             places = np.minimum(np.searchsorted(by, keys), max(len(by) - 1, 0))
             count += len(columns) * len(np.unique(places * 8 // PAGE_BYTES))
         return count
@@ -87,7 +93,7 @@ class IndexView:
                 yield read_run(path)
 
     def _found(self, kind: str, partition: int, keys: Hashes, by: str) -> Columns:
-        parts: list[Columns] = [empty_run(kind)]
+        parts: list[Columns] = []
         for columns in self._runs(kind, partition):
             starts = np.searchsorted(columns[by], keys, "left")
             hit = starts < len(columns[by])
@@ -95,6 +101,7 @@ class IndexView:
             stops = np.searchsorted(columns[by], keys[hit], "right")
             places = spans(starts[hit], stops - starts[hit])
             parts.append({name: values[places] for name, values in columns.items()})
+        parts = parts or [empty_run(kind)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -111,7 +118,7 @@ def read_run(path: Path) -> Columns:
 
 def empty_run(kind: str) -> Columns:
     """A run without rows."""
-    names = {BANDS: ("key", "rank"), CONTENTS: ("high", "low"), IDS: ("low",)}[kind]
+    names = {BANDS: ("key", "rank"), CONTENTS: ("high", "low"), IDS: ("low",), CLUSTERS: ("key",)}[kind]
     return {**{name: np.zeros(0, np.uint64) for name in names}, "row": np.zeros(0, np.int64)}
 
 
@@ -132,7 +139,7 @@ def write_arrow(staging: Path, path: Path, batch: pa.RecordBatch) -> None:
 
 def merge_runs(staging: Path, folders: Sequence[Path], target: Path, max_bucket: int) -> None:
     """Write runs as one, a partition at a time; of large buckets only the lasting rows stay."""
-    for kind in (BANDS, CONTENTS, IDS):
+    for kind in _SORTED_BY:
         names = sorted({path.name for folder in folders for path in (folder / kind).glob("*.arrow")})
         for name in names:
             found = [read_run(folder / kind / name) for folder in folders if (folder / kind / name).exists()]

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from transforms.deduplication.document_files import FIRST_ROW, PLACE
+
 _BATCH_BYTES = 8 << 20
-"""Text of one batch, uncompressed, as the file's metadata tells it."""
+"""Text or vectors of one batch, uncompressed, as the file's metadata tells it."""
 _MOST_ROWS = 1 << 16
 
 
@@ -31,6 +33,7 @@ class DocumentColumns:
     source: str | None = None
     quality: str | None = None
     published: str | None = None
+    vector: str | None = None
 
     def named(self) -> list[tuple[str, str]]:
         """(our name, the file's) of each column that is read."""
@@ -79,15 +82,15 @@ def row_groups(files: Sequence[Path], columns: DocumentColumns) -> list[RowGroup
         for index in range(metadata.num_row_groups):
             group = metadata.row_group(index)
             if group.num_rows:
-                rows = _rows_at_once(group, columns.text)
+                rows = _rows_at_once(group, columns.text or columns.vector)
                 found.append(RowGroup(str(path), place, index, first, group.num_rows, rows))
             first += group.num_rows
     return found
 
 
-def _rows_at_once(group: pq.RowGroupMetaData, text: str | None) -> int:
+def _rows_at_once(group: pq.RowGroupMetaData, large: str | None) -> int:
     chunks = [group.column(i) for i in range(group.num_columns)]
-    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == text)
+    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == large)
     return max(1, min(_MOST_ROWS, group.num_rows * _BATCH_BYTES // max(size, 1)))
 
 
@@ -100,12 +103,15 @@ def _check(path: Path, schema: pa.Schema, columns: DocumentColumns) -> None:
             kind = kind.value_type
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
         whole = pa.types.is_integer(kind)
+        lists = pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        numbers = lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
         fits = {
             "text": text,
             "id": text or whole,
             "source": text or whole,
             "quality": whole or pa.types.is_floating(kind),
             "published": pa.types.is_boolean(kind),
+            "vector": numbers,
         }[ours]
         if not fits:
             raise ColumnError(f"{path}: column {name!r} is {kind}, which is no {_WANTED[ours]}; name another column")
@@ -117,11 +123,12 @@ _WANTED = {
     "source": "text or integer",
     "quality": "number",
     "published": "boolean",
+    "vector": "list of numbers",
 }
 
 
 class ReadParquet(beam.DoFn):
-    """A row group -> Arrow batches of its documents, of about 8 MB of text each.
+    """A row group -> Arrow batches of its documents, of about 8 MB of text or vectors each.
 
     Without a column for it, an id is `PLACE:ROW-HASH`, of the file's place, the row in it and the text's xxh3-64.
     """
@@ -143,6 +150,7 @@ class ReadParquet(beam.DoFn):
         held = {
             ours: _plain(batch.column(theirs)).cast(kinds.get(ours, pa.string()))
             for ours, theirs in self._columns.named()
+            if ours != "vector"
         }
         if "id" not in held:
             held["id"] = place_ids(held["text"], group.place, first)
@@ -151,7 +159,11 @@ class ReadParquet(beam.DoFn):
             raise ColumnError(
                 f"{group.path}: row {row} has no {self._columns.id!r}; fill it, or leave --id out for ids from places"
             )
-        return pa.record_batch(list(held.values()), list(held))
+        if self._columns.vector is None:
+            return pa.record_batch(list(held.values()), list(held))
+        held["vector"] = batch.column(self._columns.vector)
+        place = {PLACE: group.path, FIRST_ROW: str(first)}
+        return pa.record_batch(list(held.values()), list(held)).replace_schema_metadata(place)
 
 
 def place_ids(texts: pa.Array, place: str, first: int) -> pa.Array:
@@ -166,16 +178,17 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 class ReadParquetDocuments(beam.PTransform):
-    """Row groups -> Arrow batches of documents, dealt out anew so that one large row group feeds all workers."""
+    """Row groups -> Arrow batches of documents; texts are dealt out anew: a large row group feeds all workers."""
 
     def __init__(self, columns: DocumentColumns) -> None:
         super().__init__()
         self._columns = columns
 
     def expand(self, groups: beam.PCollection[RowGroup]) -> beam.PCollection[pa.RecordBatch]:
-        return (
+        read = (
             groups
             | "SpreadRowGroups" >> beam.Reshuffle()
             | "ReadRowGroups" >> beam.ParDo(ReadParquet(self._columns)).with_output_types(pa.RecordBatch)
-            | "SpreadBatches" >> beam.Reshuffle()
         )
+        # storing vectors costs less than moving them
+        return read if self._columns.vector is not None else read | "SpreadBatches" >> beam.Reshuffle()

@@ -1,39 +1,35 @@
 """Semantic deduplication: vectors that point nearly the same way, found inside clusters and decided by integers.
 
 Each vector is compared with those that share one of its two nearest centroids (as in SemDeDup, arXiv 2303.09540, which
-takes one). Elements are blocks of vectors, never a vector.
+takes one). What is shuffled are numbers of rows and clusters; vectors are read in place, from their documents' files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 import transforms.coders
 import transforms.resources  # noqa: F401  makes the hint `gpus` known
 from transforms.beam_inference import RunInference
-from transforms.deduplication.centroids import Centroids, Sample, cluster_count, merged, row_hashes, train
+from transforms.deduplication.bands import Parted
+from transforms.deduplication.centroids import Centroids, Sample, cluster_count, merged, train
+from transforms.deduplication.document_files import PLACE, in_sorted
+from transforms.deduplication.exact_copies import ExactCopies
+from transforms.deduplication.in_place import WithFiles, with_earlier
+from transforms.deduplication.night_index import CENTROIDS, CLUSTERS, IndexView, run_path, write_run
 from transforms.deduplication.quantised import Threshold
-from transforms.deduplication.vector_blocks import PLACE, clusters_of, rows_of, spread
-from transforms.deduplication.vector_files import (
-    REASONS,
-    Portion,
-    VectorColumns,
-    batches,
-    portions,
-    read_vectors,
-)
+from transforms.deduplication.vector_blocks import cluster_rows, columns_of, joined_clusters, near_of, nearest_column
+from transforms.deduplication.vector_documents import rows_of
 from transforms.deduplication.vector_products import Device, arrays_of
-from transforms.handlers.vectors import EDGES, LikePairsHandler, NearestHandler, Strip, Unassigned
+from transforms.handlers.vectors import LikePairsHandler, NearestHandler, Strip, Unassigned
 
 STRIP = 4096
-ABSTAINED_TAG = "abstained"
-Parted = tuple[int, pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,6 @@ class SemanticParams:
     partitions: int = 64
     device: Device = "cpu"
     gpus: float | None = None
-    columns: VectorColumns = field(default_factory=VectorColumns)
 
     def __post_init__(self) -> None:
         Threshold.of(self.cosine)
@@ -66,29 +61,20 @@ class SemanticParams:
             raise ValueError(f"semantic.device is {self.device!r}; use 'cpu', 'cuda' or 'torch'")
 
 
-class _Read(beam.DoFn):
-    """A portion of a file -> blocks of vectors; those that say nothing go to `abstained`, and are counted."""
+class _SampleFile(WithFiles):
+    """A file -> the sample of its vectors."""
 
-    def __init__(self, columns: VectorColumns, width: int | None) -> None:
-        self._columns = columns
-        self._width = width
-        self._vectors = Metrics.counter("demosift", "dedup.vectors")
-        self._abstained = {name: Metrics.counter("demosift", f"dedup.vectors_{name}") for name in REASONS}
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
 
-    def process(self, element: Portion) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        for first, batch in batches(element, self._columns):
-            found = read_vectors(element.path, first, batch, self._width)
-            self._vectors.inc(found.used)
-            if found.abstained.num_rows:
-                for reason in found.abstained.column("reason").to_pylist():
-                    self._abstained[reason].inc()
-                yield beam.pvalue.TaggedOutput(ABSTAINED_TAG, found.abstained)
-            if found.block is not None:
-                yield found.block
+    def process(self, element: str) -> Iterator[Sample]:
+        for _, batch in self.files([element]).held(element):
+            yield sample_of(batch, self._most)
 
 
-class _SampleRows(beam.CombineFn):
-    """Blocks -> the sample of all of them; samples travel as (count, Arrow rows, widths)."""
+class _MergeSamples(beam.CombineFn):
+    """Samples -> the sample of all of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -96,8 +82,8 @@ class _SampleRows(beam.CombineFn):
     def create_accumulator(self) -> list[Sample]:
         return []
 
-    def add_input(self, accumulator: list[Sample], element: pa.RecordBatch) -> list[Sample]:
-        accumulator.append(sample_of(element, self._most))
+    def add_input(self, accumulator: list[Sample], element: Sample) -> list[Sample]:
+        accumulator.append(element)
         return self.compact(accumulator) if len(accumulator) >= 16 else accumulator
 
     def merge_accumulators(self, accumulators: Iterable[list[Sample]]) -> list[Sample]:
@@ -110,14 +96,15 @@ class _SampleRows(beam.CombineFn):
         return merged(accumulator, self._most)
 
 
-def sample_of(block: pa.RecordBatch, most: int) -> Sample:
-    """The sample of one block."""
-    rows = rows_of(block)
-    hashes = row_hashes(rows)
+def sample_of(documents: pa.RecordBatch, most: int) -> Sample:
+    """The sample of one batch of documents: those of the smallest contents, which are hashes of the vectors."""
+    own = np.flatnonzero(np.asarray(documents.column("content").is_valid()))
+    contents = documents.column("content").take(pa.array(own))
+    hashes = np.frombuffer(b"".join(contents.to_pylist()), "<u8").reshape(-1, 2)[:, 0].astype(np.uint64)
     chosen = np.argsort(hashes, kind="stable")[:most]
-    count = len(block.column("ids").flatten())
-    place = block.schema.metadata[PLACE].decode()
-    return Sample(count, hashes[chosen], rows[chosen], ((rows.shape[1], place),))
+    rows = rows_of(documents.column("vector").take(pa.array(own[chosen])))
+    place = documents.schema.metadata[PLACE].decode()
+    return Sample(len(own), hashes[chosen], rows, ((rows.shape[1], place),))
 
 
 def trained(sample: Sample, params: SemanticParams) -> bytes:
@@ -128,87 +115,122 @@ def trained(sample: Sample, params: SemanticParams) -> bytes:
     return train(sample, clusters, params.iterations, arrays_of(params.device)).to_bytes()
 
 
-def strips(batches: Iterable[pa.RecordBatch]) -> Iterator[Strip | beam.pvalue.TaggedOutput]:
-    """The clusters of a partition, cut into strips; copies of a row are edges already."""
-    for members, copies in clusters_of(batches):
-        if copies is not None:
-            yield beam.pvalue.TaggedOutput("copies", copies.cast(EDGES))
-        for low in range(0, members.num_rows - 1, STRIP):
-            yield members, low, min(low + STRIP, members.num_rows)
+class _Blocks(WithFiles):
+    """A file -> blocks of its vectors, one of each content, with the centroids."""
+
+    def process(
+        self, element: str, paths: Sequence[str], repeated: Sequence[pa.RecordBatch], centroids: bytes
+    ) -> Iterator[Unassigned]:
+        left_out = np.sort(np.concatenate([np.zeros(0, np.int64), *(r.column("b").to_numpy() for r in repeated)]))
+        for rows, batch in self.files(paths).held(element):
+            own = np.flatnonzero(np.asarray(batch.column("content").is_valid()) & ~in_sorted(rows, left_out))
+            if len(own):
+                vectors = batch.column("vector").take(pa.array(own))
+                yield centroids, pa.record_batch([pa.array(rows[own]), vectors], ["row", "vector"])
 
 
-class SemanticEdges(beam.PTransform):
-    """Paths of Parquet or Arrow files of ids and vectors -> `edges`, `abstained` and `centroids`.
+class _Strips(WithFiles):
+    """The new rows of a partition of clusters -> the clusters' vectors, earlier ones among them, cut into strips."""
 
-    `edges` are Arrow batches of a, b (a < b) and similarity, each pair once; a similarity of 1.0 means equal vectors,
-    which are a star from the smallest id. `abstained` are Arrow batches of the vectors that are absent, not finite or
-    zero, with reason, file and row. `centroids` is one element, the bytes of `Centroids`: given again as `frozen`, they
-    keep later vectors in the same clusters. Raises VectorError where the files do not hold such vectors.
+    def __init__(self, index: IndexView, run: str | None) -> None:
+        super().__init__()
+        self._index = index
+        self._run = run
+
+    def process(self, row: tuple[int, Iterable[pa.RecordBatch]], paths: Sequence[str]) -> Iterator[Strip]:
+        partition, new = row[0], columns_of(row[1])
+        if self._run:
+            write_run(Path(self._run), run_path(Path(self._run), CLUSTERS, partition), CLUSTERS, new)
+        parts = [new]
+        if self._index.runs:
+            parts.append(self._index.clusters(partition, np.unique(new["key"])))
+        for key, members in joined_clusters(parts):
+            first_new = int(np.searchsorted(members["row"], self._index.first_new_row))
+            if len(members["row"]) < 2:
+                continue
+            cluster = pa.array(np.full(len(members["row"]), key, np.int32))
+            columns = [pa.array(members["row"]), self.files(paths).vectors(members["row"])]
+            batch = pa.record_batch(
+                [*columns, nearest_column(near_of(members)), cluster], ["row", "vector", "nearest", "cluster"]
+            )
+            for low in range(first_new, batch.num_rows, STRIP):
+                high = min(low + STRIP, batch.num_rows)
+                yield batch.slice(0, high), low, high
+
+
+class _KeepCentroids(beam.DoFn):
+    """The bytes of centroids -> their file in the run, where there are any."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+
+    def process(self, element: bytes) -> None:
+        if element:
+            Centroids.from_bytes(element).save(Path(self._run) / CENTROIDS)
+
+
+class SimilarVectors(beam.PTransform):
+    """Paths of document files of vectors -> Arrow batches of rows: `exact` (a, b) and `near` (a, b, similarity), and
+    `centroids`, one element, the bytes of `Centroids`.
+
+    Rows are those of `DocumentFiles` over the same paths, after those of the index. Vectors that are the same as int8
+    are exact copies: the edge to the first of them, `a`, says all. `frozen` centroids, or those of the index, are taken
+    as they are. With an index only pairs come out whose later document is new; what later nights need of the new ones
+    is written as a run to the folder `run`.
     """
 
-    def __init__(self, params: SemanticParams | None = None, frozen: Centroids | None = None) -> None:
+    def __init__(
+        self,
+        params: SemanticParams,
+        frozen: Centroids | None = None,
+        index: IndexView | None = None,
+        run: str | None = None,
+    ) -> None:
         super().__init__()
-        self._params = params or SemanticParams()
-        self._frozen = frozen
+        self._params = params
+        self._index = index or IndexView()
+        self._frozen = frozen or frozen_centroids(self._index)
+        self._run = run
 
     def expand(self, files: beam.PCollection[str]) -> dict[str, beam.PCollection]:
-        params, frozen = self._params, self._frozen
-        width = None if frozen is None else frozen.rows.shape[1]
-        read = (
-            files
-            | "ListPortions" >> beam.FlatMap(portions).with_output_types(Portion)
-            | "SpreadPortions" >> beam.Reshuffle()
-            | "ReadVectors"
-            >> beam.ParDo(_Read(params.columns, width))
-            .with_output_types(pa.RecordBatch)
-            .with_outputs(ABSTAINED_TAG, main="blocks")
-        )
-        blocks, abstained = read["blocks"], read[ABSTAINED_TAG]
-        abstained.element_type = pa.RecordBatch
-        if frozen is None:
+        params, index = self._params, self._index
+        all_files = beam.pvalue.AsList(with_earlier(files, index))
+        exact = files | "FindExact" >> ExactCopies(params.partitions, index=index, run=self._run)
+        if self._frozen is None:
+            samples = files | "SampleVectors" >> beam.ParDo(_SampleFile(params.sample)).with_output_types(Sample)
             centroids = (
-                blocks
-                | "SampleVectors" >> beam.CombineGlobally(_SampleRows(params.sample))
+                samples
+                | "MergeSamples" >> beam.CombineGlobally(_MergeSamples(params.sample))
                 | "TrainCentroids" >> beam.Map(trained, params).with_output_types(bytes)
             )
+            if self._run:
+                _ = centroids | "KeepCentroids" >> beam.ParDo(_KeepCentroids(self._run))
         else:
-            centroids = files.pipeline | "TakeCentroids" >> beam.Create([frozen.to_bytes()])
+            centroids = files.pipeline | "TakeCentroids" >> beam.Create([self._frozen.to_bytes()])
         near = RunInference(NearestHandler(params.nearest, params.device))
         like = RunInference(LikePairsHandler(Threshold.of(params.cosine), params.device))
         if params.gpus is not None:
             near = near.with_resource_hints(gpus=params.gpus)
             like = like.with_resource_hints(gpus=params.gpus)
-        cut = (
-            blocks
-            | "GiveCentroids"
-            >> beam.Map(_with_centroids, beam.pvalue.AsSingleton(centroids)).with_output_types(Unassigned)
-            | "FindNearest" >> near.with_output_types(pa.RecordBatch)
-            | "SpreadClusters" >> beam.FlatMap(spread, params.partitions).with_output_types(Parted)
-            | "GroupClusters" >> beam.GroupByKey()
-            | "CutStrips" >> beam.FlatMap(_strips_of).with_output_types(Strip).with_outputs("copies", main="strips")
-        )
-        cut["copies"].element_type = pa.RecordBatch
+        blocks = beam.ParDo(_Blocks(), all_files, beam.pvalue.AsList(exact), beam.pvalue.AsSingleton(centroids))
         pairs = (
-            cut["strips"]
+            files
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "ReadBlocks" >> blocks.with_output_types(Unassigned)
+            | "FindNearest" >> near.with_output_types(pa.RecordBatch)
+            | "SpreadClusters" >> beam.FlatMap(cluster_rows, params.partitions).with_output_types(Parted)
+            | "GroupClusters" >> beam.GroupByKey()
+            | "CutStrips" >> beam.ParDo(_Strips(index, self._run), all_files).with_output_types(Strip)
             | "FindLikePairs" >> like.with_output_types(pa.RecordBatch)
             | "DropEmpty" >> beam.Filter(_has_rows).with_output_types(pa.RecordBatch)
         )
-        edges = (pairs, cut["copies"]) | "MergeEdges" >> beam.Flatten()
-        return {"edges": edges, ABSTAINED_TAG: abstained, "centroids": centroids}
+        return {"exact": exact, "near": pairs, "centroids": centroids}
 
 
-def _with_centroids(block: pa.RecordBatch, centroids: bytes) -> Unassigned:
-    return centroids, block
-
-
-def _strips_of(row: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Strip | beam.pvalue.TaggedOutput]:
-    return strips(row[1])
+def frozen_centroids(index: IndexView) -> Centroids | None:
+    """The centroids of an index: those of its first night with vectors; None before it."""
+    return None if index.centroids is None else Centroids.load(Path(index.centroids))
 
 
 def _has_rows(batch: pa.RecordBatch) -> bool:
     return bool(batch.num_rows)
-
-
-def edge_table(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """All edges in order: the same for any grouping of them."""
-    return pa.Table.from_batches(batches, EDGES).sort_by([("a", "ascending"), ("b", "ascending")])

@@ -16,11 +16,11 @@ import transforms.resources  # noqa: F401  registers the hint `gpus`
 from transforms.beam_inference import PredictionResult, RunInference
 from transforms.deduplication.bands import Parted, band_rows
 from transforms.deduplication.buckets import Pairs, bucket_pairs, gather, lasting
-from transforms.deduplication.contents import content_rows, repeats
 from transforms.deduplication.document_files import Batch, DocumentFiles, Layout
+from transforms.deduplication.exact_copies import ExactCopies
 from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.jaccard import Rows, jaccards, may_reach
-from transforms.deduplication.night_index import BANDS, CONTENTS, IndexView, run_path, write_run
+from transforms.deduplication.night_index import BANDS, IndexView, run_path, write_run
 from transforms.deduplication.pairs import pair_rows, pairs_of
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
 
@@ -69,17 +69,6 @@ def row_block(batch: Batch) -> RowBlock:
     shingles = batch.shingles
     offsets = tuple(shingles.offsets.tolist())
     return RowBlock((), shingles.hashes.tobytes(), offsets, batch.rows.tobytes(), batch.ranks.tobytes())
-
-
-class _Contents(WithFiles):
-    """A file -> its contents, parted."""
-
-    def __init__(self, params: LshParams, layout: Layout) -> None:
-        super().__init__(layout)
-        self._params = params
-
-    def process(self, element: str, paths: Sequence[str]) -> Iterator[Parted]:
-        yield from content_rows(self.files(paths), element, self._params.partitions)
 
 
 class _Blocks(WithFiles):
@@ -162,12 +151,7 @@ class SimilarDocuments(beam.PTransform):
         infer = RunInference(MinHashHandler(params.bands * params.rows, params.seed, params.device))
         if params.gpus is not None:
             infer = infer.with_resource_hints(gpus=params.gpus)
-        exact = (
-            files
-            | "ReadContents" >> beam.ParDo(_Contents(params, layout), all_files).with_output_types(Parted)
-            | "GroupContents" >> beam.GroupByKey()
-            | "LinkContents" >> beam.FlatMap(_repeats_of, index, run).with_output_types(pa.RecordBatch)
-        )
+        exact = files | "FindExact" >> ExactCopies(params.partitions, layout, index, run)
         near = (
             files
             | "SpreadFiles" >> beam.Reshuffle()
@@ -181,20 +165,6 @@ class SimilarDocuments(beam.PTransform):
             | "VerifyPairs" >> beam.ParDo(_Verify(params, layout), all_files).with_output_types(pa.RecordBatch)
         )
         return {"exact": exact, "near": near}
-
-
-def _repeats_of(
-    row: tuple[int, Iterable[pa.RecordBatch]], index: IndexView, run: str | None
-) -> Iterator[pa.RecordBatch]:
-    partition, batches = row[0], list(row[1])
-    found = repeats(batches, index.contents(partition, batches) if index.runs else None)
-    if run:
-        table = pa.Table.from_batches(batches)
-        first = ~np.isin(table.column("row").to_numpy(), found.column("b").to_numpy())
-        own = {name: table.column(name).to_numpy()[first] for name in ("high", "low", "row")}
-        write_run(Path(run), run_path(Path(run), CONTENTS, partition), CONTENTS, own)
-    if found.num_rows:
-        yield found
 
 
 def _bands_of(result: PredictionResult, params: LshParams) -> Iterator[Parted]:

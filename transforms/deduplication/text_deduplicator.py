@@ -41,13 +41,7 @@ class FindDuplicates(beam.PTransform):
     def expand(self, files: beam.PCollection[str]) -> dict[str, beam.PCollection[pa.RecordBatch]]:
         index = self._night.index
         found = files | "FindSimilar" >> SimilarDocuments(self._lsh, index=index, run=self._night.run)
-        exact = found["exact"] | "MarkExact" >> beam.Map(marked, True).with_output_types(pa.RecordBatch)
-        near = found["near"] | "MarkNear" >> beam.Map(marked, False).with_output_types(pa.RecordBatch)
-        edges = (exact, near) | "MergeEdges" >> beam.Flatten()
-        decided: dict[str, beam.PCollection[pa.RecordBatch]] = edges | "Decide" >> DecideDuplicates(
-            files, self._decide, index=index
-        )
-        return {**decided, PAIRS: edges}
+        return decided(files, found, self._decide, index)
 
 
 class TextDeduplicator(beam.PTransform):
@@ -80,6 +74,22 @@ class TextDeduplicator(beam.PTransform):
             self._lsh, self._decide, self._night
         )
         return found
+
+
+def decided(
+    files: beam.PCollection[str],
+    found: dict[str, beam.PCollection[pa.RecordBatch]],
+    params: DecideParams,
+    index: IndexView,
+) -> dict[str, beam.PCollection[pa.RecordBatch]]:
+    """What a search for `exact` and `near` pairs comes to: `TABLES` and `pairs`."""
+    exact = found["exact"] | "MarkExact" >> beam.Map(marked, True).with_output_types(pa.RecordBatch)
+    near = found["near"] | "MarkNear" >> beam.Map(marked, False).with_output_types(pa.RecordBatch)
+    edges = (exact, near) | "MergeEdges" >> beam.Flatten()
+    tables: dict[str, beam.PCollection[pa.RecordBatch]] = edges | "Decide" >> DecideDuplicates(
+        files, params, index=index
+    )
+    return {**tables, PAIRS: edges}
 
 
 def marked(batch: pa.RecordBatch, exact: bool) -> pa.RecordBatch:

@@ -10,13 +10,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from apache_beam.metrics import Metrics
 
 from transforms.deduplication.document_files import (
     DOCUMENTS,
-    bytes_of,
     content_hashes,
+    name_of,
     shingle_column,
     write_documents,
 )
@@ -69,7 +68,4 @@ class StoreTexts(beam.DoFn):
         if element.num_rows:
             found = text_documents(element, self._params)
             self._without_text.inc(found.column("content").null_count)
-            # a retry writes the same file again; batches that differ in an id or a text never share one
-            parts = [part or b"" for column in ("id", "content") for part in bytes_of(found.column(column))]
-            name = xxhash.xxh3_128_hexdigest(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
-            yield write_documents(Path(self._staging), name, [found], self._night)
+            yield write_documents(Path(self._staging), name_of(found), [found], self._night)

@@ -25,15 +25,17 @@ class LikePairs:
 
 
 def like_pairs(rows: Rows, low: int, high: int, threshold: Threshold, arrays: Arrays) -> Iterator[LikePairs]:
-    """Pairs a < b of distinct rows (M, D) with low <= a < high whose cosine reaches the threshold, tile by tile."""
+    """Pairs a < b of distinct rows (M, D) with low <= b < high whose cosine reaches the threshold, tile by tile."""
+    rows = rows[:high]
     squares = squared_norms(rows)
-    sieve = Sieve.of(rows, squares)
+    sieve = Sieve.of(rows, squares, high - low)
     for top in range(low, high, TILE):
-        left = slice(top, min(top + TILE, high))
-        for start in range(top, len(rows), TILE):
-            a, b = sieve.sift(left, slice(start, start + TILE), threshold.value, _CROWDED, arrays)
-            a, b = a + top, b + start
-            if start == top:
+        right = slice(top, min(top + TILE, high))
+        for start in range(0, right.stop, TILE):
+            left = slice(start, min(start + TILE, right.stop))
+            a, b = sieve.sift(left, right, threshold.value, _CROWDED, arrays)
+            a, b = a + start, b + top
+            if left.stop > top:
                 a, b = a[a < b], b[a < b]
             yield from _decided(rows, squares, a, b, threshold)
 

@@ -139,6 +139,10 @@ HEAD = 40
 """Directions that sift pairs: on clustered vectors they leave one pair in a thousand."""
 _LEARNT_FROM = 512
 _ROUNDS = 2
+_ORTHONORMAL = 1e-11
+"""How far products of directions may be from those of orthonormal ones: far below the 1e-9 that bounds give back."""
+_WORTH_HEADS = 128
+"""Rows to compare from which on narrow products save more than making heads costs: D * H against asked * (D - H)."""
 
 
 def main_directions(unit: NDArray[np.float32], count: int) -> NDArray[np.float64]:
@@ -146,11 +150,29 @@ def main_directions(unit: NDArray[np.float32], count: int) -> NDArray[np.float64
 
     Any orthonormal directions give the same pairs; these leave fewer to decide.
     """
-    some = unit[:: max(1, len(unit) // _LEARNT_FROM)]
+    some = unit[:: max(1, len(unit) // _LEARNT_FROM)].astype(np.float64)
     found = some[:: max(1, len(some) // count)][:count].T
     for _ in range(_ROUNDS):
-        found = np.linalg.qr(some.T @ (some @ found))[0]
-    return np.asarray(np.linalg.qr(found.astype(np.float64))[0])
+        found = orthonormal(some.T @ (some @ found))
+    return found
+
+
+def orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal columns (D, H) that span the same.
+
+    By Cholesky's factor, twice (CholeskyQR2, Yamamoto et al., 2015): products alone, where LAPACK's QR waits for its
+    threads; by QR where columns are too nearly dependent for that.
+    """
+    found = columns
+    for _ in range(2):
+        try:
+            factor = np.linalg.inv(np.linalg.cholesky(found.T @ found))
+        except np.linalg.LinAlgError:
+            break
+        found = found @ factor.T
+    if np.abs(found.T @ found - np.eye(found.shape[1])).max() < _ORTHONORMAL:
+        return found
+    return np.asarray(np.linalg.qr(columns)[0])
 
 
 @dataclass(frozen=True)
@@ -167,13 +189,13 @@ class Sieve:
     slack: float
 
     @staticmethod
-    def of(rows: Rows, squares: Ints) -> Sieve:
-        """`squares` (M,) are the squared norms of int8 rows (M, D)."""
+    def of(rows: Rows, squares: Ints, asked: int) -> Sieve:
+        """`squares` (M,) are the squared norms of int8 rows (M, D), of which `asked` are compared with all."""
         width = rows.shape[1]
         lengths = np.sqrt(squares.astype(np.float64)).astype(np.float32)
         # twice the bound of Higham (Accuracy and Stability, 3.1) on a float32 product of unit rows in any order
         slack = (width + 16) * 2.0**-23
-        if width < 3 * HEAD or len(rows) < _LEARNT_FROM:
+        if width < 3 * HEAD or len(rows) < _LEARNT_FROM or asked < _WORTH_HEADS:
             return Sieve(rows, lengths, _unit(rows, lengths), slack)
         step = max(1, len(rows) // _LEARNT_FROM)
         directions = main_directions(_unit(rows[::step], lengths[::step]), HEAD)
@@ -203,6 +225,8 @@ class Sieve:
         return a, b
 
     def _mask(self, left: NDArray[np.float32], right: NDArray[np.float32], least: float, arrays: Arrays) -> Any:
+        # of a tile with itself NumPy takes a symmetric product and copies its other half, which costs more
+        right = right.copy() if np.may_share_memory(left, right) else right
         return arrays.at_least(arrays.put(left) @ arrays.put(right).T, least - self.slack)
 
 

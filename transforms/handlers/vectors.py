@@ -12,24 +12,19 @@ import pyarrow as pa
 from transforms.beam_inference import ModelHandler
 from transforms.deduplication.centroids import Centroids
 from transforms.deduplication.quantised import Threshold
-from transforms.deduplication.vector_blocks import matrix_of, nearest_column, rows_of
+from transforms.deduplication.vector_blocks import matrix_of, nearest_column
+from transforms.deduplication.vector_documents import rows_of
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
 from transforms.deduplication.vector_products import Arrays, Device, arrays_of, nearest
 
-EDGES = pa.schema(
-    [
-        pa.field("a", pa.string(), nullable=False),
-        pa.field("b", pa.string(), nullable=False),
-        pa.field("similarity", pa.float64(), nullable=False),
-    ]
-)
-"""A verified pair, a < b, and its cosine. 1.0 is kept for equal rows, which are a star from the smallest id: the other
-edges of that id hold for all of them."""
+EDGES = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float64())])
+"""A verified pair of documents' rows, a < b, and its cosine, below 1.0."""
 
 Unassigned = tuple[bytes, pa.RecordBatch]
-"""Centroids as bytes, and a block of vectors."""
+"""Centroids as bytes, and a block of vectors: row, vector."""
 Strip = tuple[pa.RecordBatch, int, int]
-"""All members of a cluster in order, and which of them, low <= a < high, are compared with those after them."""
+"""Members of a cluster in order (row, vector, nearest, cluster), and which of them, low <= b < high, are compared with
+those before them."""
 
 
 @dataclass
@@ -69,7 +64,7 @@ class _Kernel(ModelHandler[Any, pa.RecordBatch, DeviceArrays]):
 
 
 class NearestHandler(_Kernel):
-    """Blocks of vectors -> the same with the column `nearest` of their `count` nearest centroids."""
+    """Blocks of vectors -> their rows and the column `nearest` of their `count` nearest centroids."""
 
     def __init__(self, count: int, device: Device = "cpu") -> None:
         super().__init__(device)
@@ -84,8 +79,9 @@ class NearestHandler(_Kernel):
         for data, block in batch:
             centroids = model.centroids(data)
             count = min(self._count, len(centroids.rows))
-            found = nearest(rows_of(block), centroids.rows, centroids.weights, count, model.arrays)
-            yield nearest_column(block, found)
+            rows = rows_of(block.column("vector"))
+            found = nearest(rows, centroids.rows, centroids.weights, count, model.arrays)
+            yield pa.record_batch([block.column("row"), nearest_column(found)], ["row", "nearest"])
 
 
 class LikePairsHandler(_Kernel):
@@ -106,18 +102,17 @@ class LikePairsHandler(_Kernel):
 
 
 def edges_of(members: pa.RecordBatch, low: int, high: int, threshold: Threshold, arrays: Arrays) -> pa.RecordBatch:
-    """`EDGES` of a strip of a cluster's members, which have the columns id, row, nearest and cluster."""
-    members, high = members.slice(low), high - low
-    rows, clusters = rows_of(members), matrix_of(members.column("nearest"))
+    """`EDGES` of a strip."""
+    rows, clusters = rows_of(members.column("vector")), matrix_of(members.column("nearest"))
     cluster = members.column("cluster")[0].as_py()
     a, b, cosine = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for found in like_pairs(rows, 0, high, threshold, arrays):
+    for found in like_pairs(rows, low, high, threshold, arrays):
         first = first_shared(clusters[found.a], clusters[found.b]) == cluster
         a.append(found.a[first])
         b.append(found.b[first])
         cosine.append(found.cosine[first])
     ends_a, ends_b, all_cosines = np.concatenate(a), np.concatenate(b), np.concatenate(cosine)
     order = np.lexsort((ends_b, ends_a))
-    ids = members.column("id")
-    columns = [ids.take(pa.array(ends_a[order])), ids.take(pa.array(ends_b[order])), pa.array(all_cosines[order])]
+    names = members.column("row")
+    columns = [names.take(pa.array(ends_a[order])), names.take(pa.array(ends_b[order])), pa.array(all_cosines[order])]
     return pa.record_batch(columns, schema=EDGES)

@@ -18,9 +18,10 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from beam_pipeline.runner.session.forked_worker import WorkerRequest, replace_main, run_as_worker
@@ -28,6 +29,7 @@ from beam_pipeline.runner.session.worker_launcher import FORKED, READY
 from beam_pipeline.runner.worker.caught import Caught
 
 _REQUEST_S = 5.0
+_MODEL_MANAGER = "apache_beam.ml.inference.model_manager"
 
 
 @dataclass
@@ -171,9 +173,7 @@ def _serve(control: socket.socket, parent: int, modules: Iterable[str] = ()) -> 
 
     import beam_pipeline.runner.worker.bundle_worker  # noqa: F401
 
-    for module in modules:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+    _import_all(tuple(modules))
     replace_main()
     # a script's own, or that of a warning while Beam is imported
     logging.root.handlers.clear()
@@ -182,6 +182,21 @@ def _serve(control: socket.socket, parent: int, modules: Iterable[str] = ()) -> 
     gc.disable()
     gc.freeze()
     ZygoteLoop(control, parent, Path(worker.__file__).parent / "workers" / "default_worker.py").run()
+
+
+def _import_all(modules: Sequence[str]) -> None:
+    """Import modules that are there. Where Beam's model manager, which loads torch, is none of them, its inference is
+    loaded without it, as it was in the driver; Beam then imports it where it is used.
+    """
+    left_out = ModuleType(_MODEL_MANAGER)
+    left_out.ModelManager = None  # type: ignore[attr-defined]
+    if _MODEL_MANAGER not in modules:
+        sys.modules[_MODEL_MANAGER] = left_out
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    if sys.modules.get(_MODEL_MANAGER) is left_out:
+        del sys.modules[_MODEL_MANAGER]
 
 
 def _leave_the_past(kept: int) -> None:

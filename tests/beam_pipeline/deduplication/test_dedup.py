@@ -247,9 +247,12 @@ def test_vectors_are_compared_by_cosine_and_quality_chooses(tmp_path):
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     alike = {(i, j) for i, j in np.argwhere(unit @ unit.T >= 0.95).tolist() if i < j}
     assert {(row["id"], row["duplicate_of"]) for row in found} == {(ids[i], ids[j]) for i, j in alike}
-    assert {row["channel"] for row in found} == {"semantic"}
+    assert {row["id"]: row["channel"] for row in found} == {
+        **dict.fromkeys(ids[:10], "semantic"),
+        **dict.fromkeys(ids[10:12], "exact"),
+    }
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["input"] == 42 == summary["kept"] + summary["near"]
+    assert summary["input"] == 42 == summary["kept"] + summary["near"] + summary["exact"]
 
 
 @pytest.mark.parametrize(
@@ -258,12 +261,18 @@ def test_vectors_are_compared_by_cosine_and_quality_chooses(tmp_path):
         ((), "give --text or --vector, one of the two"),
         (("--text", "t", "--vector", "v", "--id", "i"), "give --text or --vector, one of the two"),
         (("--vector", "v"), "--vector needs --id: vectors are known by their ids"),
-        (("--vector", "v", "--id", "i", "--index", "x"), "--index goes with --text; vectors have no index"),
     ],
 )
 def test_texts_or_vectors(tmp_path, capsys, flags, said):
     assert main(["dedup", "--input", str(tmp_path), "--output", str(tmp_path / "out"), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_column_that_holds_no_vectors_is_refused(tmp_path, capsys):
+    path = write(tmp_path / "in.parquet", {"a": "x"})
+    arguments = ["dedup", "--input", str(path), "--output", str(tmp_path / "out"), "--vector", "text", "--id", "id"]
+    assert main(arguments) == 2
+    assert "column 'text' is string, which is no list of numbers; name another column" in capsys.readouterr().err
 
 
 def test_rounds_of_stars_decide_as_union_find_does(tmp_path):

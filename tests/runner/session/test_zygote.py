@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,18 @@ def test_loaded_libraries_take_another_number_of_threads() -> None:
             assert [ask() for ask in asked] == [threads] * len(asked)
     finally:
         set_library_threads(before)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="without torch Beam has no model manager at all")
+@pytest.mark.parametrize("with_manager", [False, True])
+def test_a_model_manager_that_the_driver_left_out_is_left_out_of_workers(with_manager: bool) -> None:
+    manager = "apache_beam.ml.inference.model_manager"
+    modules = ("apache_beam.ml.inference.base", *([manager] if with_manager else []))
+    code = (
+        "import sys; from beam_pipeline.runner.session.zygote_process import _import_all\n"
+        f"_import_all({modules!r})\n"
+        "from apache_beam.ml.inference import base\n"
+        f"print({manager!r} in sys.modules, base.ModelManager is not None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(with_manager)] * 2

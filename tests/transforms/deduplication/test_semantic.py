@@ -21,7 +21,7 @@ from tests.transforms.deduplication.vector_sets import (
 from transforms.coders import from_ipc
 from transforms.deduplication.centroids import Centroids
 from transforms.deduplication.semantic import SemanticParams
-from transforms.deduplication.vector_files import VectorError
+from transforms.deduplication.vector_documents import VectorError
 
 COUNT, WIDTH = 600, 48
 IDS = [f"v{row:04d}" for row in range(COUNT)]
@@ -127,12 +127,6 @@ def test_frozen_centroids_compare_a_second_batch_as_the_whole(vectors: np.ndarra
     assert set(pairs_in(first)) < set(pairs_in(both))
     with pytest.raises(VectorError, match=r"b.parquet: the vector of row 0 has 48 entries, not 3; deduplicate"):
         find_edges([b], tmp_path / "wrong", params, Centroids(np.ones((1, 3), np.int8)))
-
-
-def test_id_of_two_vectors(tmp_path: Path) -> None:
-    path = write_vectors(tmp_path / "a.parquet", ["x", "x"], np.float32([[1, 2], [2, 1]]))
-    with pytest.raises(ValueError, match="id 'x' has two different vectors"):
-        find_edges([path], tmp_path / "out", SemanticParams())
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transforms.deduplication.vector_sets import clustered, rounded
-from transforms.deduplication.centroids import NO_SAMPLE, Centroids, Sample, cluster_count, merged, row_hashes, train
+from tests.transforms.deduplication.vector_sets import clustered, rounded, row_hashes
+from transforms.deduplication.centroids import NO_SAMPLE, Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.quantised import Threshold, cosines, quantise, squared_norms
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
-from transforms.deduplication.vector_products import arrays_of, exact_products, nearest, paired_products
+from transforms.deduplication.vector_products import arrays_of, exact_products, nearest, orthonormal, paired_products
 
 
 def test_quantise_by_hand() -> None:
@@ -86,6 +86,15 @@ def test_no_pair_is_lost_in_tiles(count: int, width: int, device: str, dense: bo
     assert set(found) == set(zip(a.tolist(), b.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("rank", [1, 39, 40])
+def test_directions_are_orthonormal_even_of_dependent_columns(rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    columns = rng.standard_normal((384, rank)) @ rng.standard_normal((rank, 40)) * np.geomspace(1, 1e-6, 40)
+    found = orthonormal(columns)
+    assert np.abs(found.T @ found - np.eye(40)).max() < 1e-11
+    assert np.abs(columns - found @ (found.T @ columns)).max() < 1e-11  # they span what the columns do
+
+
 def test_first_shared() -> None:
     one, other = np.int32([[5, 2], [1, 3]]), np.int32([[2, 5], [4, 6]])
     assert first_shared(one, other).tolist() == [2, np.iinfo(np.int32).max]
@@ -130,7 +139,7 @@ def test_changed_centroids_are_refused(tmp_path: Path) -> None:
 def test_threads_do_not_change_bits() -> None:
     code = (
         "import hashlib, numpy as np\n"
-        "from tests.transforms.deduplication.vector_sets import clustered\n"
+        "from tests.transforms.deduplication.vector_sets import clustered, row_hashes\n"
         "from transforms.deduplication.quantised import *\n"
         "from transforms.deduplication.vector_pairs import like_pairs\n"
         "from transforms.deduplication.centroids import *\n"

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from transforms.coders import from_ipc, to_ipc
 from transforms.deduplication.centroids import Centroids
-from transforms.deduplication.semantic import SemanticEdges, SemanticParams, edge_table
+from transforms.deduplication.parquet_documents import DocumentColumns, ReadParquetDocuments, row_groups
+from transforms.deduplication.semantic import SemanticParams, SimilarVectors
+from transforms.deduplication.vector_documents import ABSTAINED_TAG, StoreVectors
 
 Found = dict[tuple[str, str], float]
 
@@ -41,6 +43,11 @@ def write_vectors(path: Path, ids: Sequence[str], vectors: NDArray[np.floating],
 def rounded(vectors: NDArray[np.floating]) -> list[list[int]]:
     """What int8 rows must be, by fractions where floats could differ: nearest integers, the largest entry 127."""
     return [[round(float(x) / float(np.abs(row).max()) * 127) for x in row] for row in vectors.astype(np.float64)]
+
+
+def row_hashes(rows: NDArray[np.int8]) -> NDArray[np.uint64]:
+    """(N,) hashes of rows (N, D)."""
+    return np.array([xxhash.xxh3_64_intdigest(row.tobytes()) for row in rows], np.uint64)
 
 
 def brute_force(ids: Sequence[str], rows: Sequence[Sequence[int]], cosine: str) -> set[tuple[str, str]]:
@@ -82,14 +89,37 @@ def find_edges(
     runner: object = "FnApiRunner",
     flags: Sequence[str] = (),
 ) -> pa.Table:
-    """The edges that the pipeline finds, in order; what abstained and the centroids are left in `folder`."""
+    """The edges that the pipeline finds, by ids, in order; what abstained and the centroids are left in `folder`."""
     folder.mkdir(parents=True)
+    columns = DocumentColumns(id="id", vector="vector")
+    width = None if frozen is None else frozen.rows.shape[1]
     with beam.Pipeline(runner=runner, options=PipelineOptions(list(flags))) as pipeline:
-        found = pipeline | beam.Create(paths) | SemanticEdges(params, frozen)
-        for name in ("edges", "abstained"):
+        stored = (
+            pipeline
+            | beam.Create(row_groups([Path(path) for path in paths], columns))
+            | ReadParquetDocuments(columns)
+            | beam.ParDo(StoreVectors(str(folder), width)).with_outputs(ABSTAINED_TAG, main="files")
+        )
+        stored["files"].element_type, stored[ABSTAINED_TAG].element_type = str, pa.RecordBatch
+        found = stored["files"] | SimilarVectors(params, frozen)
+        for name in ("exact", "near"):
             found[name] | f"Keep-{name}" >> beam.Map(_keep, str(folder), name)
+        stored[ABSTAINED_TAG] | "KeepAbstained" >> beam.Map(_keep, str(folder), "abstained")
         found["centroids"] | "KeepCentroids" >> beam.Map(_keep_bytes, str(folder))
-    return edge_table([from_ipc(path.read_bytes()) for path in folder.glob("edges-*")])
+    return _named(folder)
+
+
+def _named(folder: Path) -> pa.Table:
+    """Edges between rows as edges between ids, by the documents' files alone."""
+    files = [pa.ipc.open_file(str(path)).read_all() for path in sorted((folder / "documents").glob("*.arrow"))]
+    ids = [file.column("id").to_pylist() for file in files]
+    rows = []
+    for path in [*folder.glob("exact-*"), *folder.glob("near-*")]:
+        for row in from_ipc(path.read_bytes()).to_pylist():
+            a, b = sorted(ids[end >> 32][end & 0xFFFFFFFF] for end in (row["a"], row["b"]))
+            rows.append({"a": a, "b": b, "similarity": row.get("similarity", 1.0)})
+    schema = pa.schema([("a", pa.string()), ("b", pa.string()), ("similarity", pa.float64())])
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["a"], row["b"])), schema=schema)
 
 
 def pairs_in(table: pa.Table) -> Found:
