@@ -11,6 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.stores.paths import located, opened
 from transforms.video_header import VideoHeader
 
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libopenjpeg": "jpeg2000"}
@@ -53,11 +54,11 @@ def to_ns(ticks: int, stream: av.VideoStream) -> int:
 
 
 def _open(uri: str) -> av.container.InputContainer:
-    path = Path(uri)
+    path = located(uri)
     if not path.exists():
         raise MediaError("absent", f"{uri} does not exist; restore the file or correct the source's path")
     try:
-        return av.open(uri, options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"})
+        return av.open(opened(path), options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"})
     except av.FFmpegError as error:
         rule, what = _container_fault(path)
         raise MediaError(rule, f"{uri} {what} ({error.strerror}); export or copy the file again") from error
@@ -150,9 +151,9 @@ def video_header(uri: str, how: Decoding) -> VideoHeader:
     """The header alone, no packet read. Raises MediaError, `truncated` where an mp4 is shorter than its boxes say."""
     with _open(uri) as container:
         stream = _video_stream(container, uri, how)
-        reach = mp4_reach(Path(uri)) if "mp4" in container.format.name else None
+        reach = mp4_reach(located(uri)) if "mp4" in container.format.name else None
         if reach is not None:
-            size = Path(uri).stat().st_size
+            size = located(uri).stat().st_size
             detail = f"{uri} is cut off: its boxes need at least {reach} bytes, the file has {size}; copy it again"
             raise MediaError("truncated", detail)
         name = stream.codec_context.name
@@ -239,7 +240,7 @@ def _ends_early(uri: str, last: int | None, end_ns: int, stream: av.VideoStream)
     rate = stream.average_rate
     period = int(1_000_000_000 / rate) if rate else 0
     reached = last is not None and last >= end_ns - period
-    return not reached and Path(uri).suffix.lower() in (".mp4", ".mov", ".m4v") and mp4_reach(Path(uri)) is not None
+    return not reached and Path(uri).suffix.lower() in (".mp4", ".mov", ".m4v") and mp4_reach(located(uri)) is not None
 
 
 def _cut_off(uri: str, last: int | None, end_ns: int) -> str:

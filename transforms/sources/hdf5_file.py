@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.stores.paths import opened as opened_bytes
 from transforms.unreadable import Unreadable
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -58,7 +59,7 @@ def _open_file(path: Path) -> h5py.File:
     if not has_magic(path):
         raise Unreadable("wrong_format", f"{path} does not begin as HDF5 does; correct the source's path or format")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(opened_bytes(path), "r")
     except FAULTS as error:
         if "unable to lock file" in str(error):
             detail = f"{path} is open for writing elsewhere ({error}); wait until its writer has closed it"
@@ -123,8 +124,10 @@ def members(group: h5py.Group, place: str) -> dict[str, Member]:
     """
     found: dict[str, Member] = {}
     file = group.file
-    descriptor = None if file.userblock_size else file.id.get_vfd_handle()
-    limit = os.stat(file.filename).st_size  # noqa: PTH116 the name is already a string
+    local = file.driver != "fileobj"
+    descriptor = file.id.get_vfd_handle() if local and not file.userblock_size else None
+    # the name is already a string
+    limit = os.stat(file.filename).st_size if local else file.id.get_filesize()  # noqa: PTH116
     _walk(group.id, "", _Within(place, limit, descriptor), found)
     return dict(sorted(found.items()))
 
