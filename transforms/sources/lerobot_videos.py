@@ -18,6 +18,7 @@ from transforms.media import VideoHeader, VideoInfo, shared_decoder
 from transforms.sources.lerobot_episodes import Listed, Window
 from transforms.sources.lerobot_meta import Feature, Info
 from transforms.sources.lerobot_plan import finding
+from transforms.stores.paths import ObjectPath
 from transforms.unreadable import Unreadable
 
 PREFIX = "observation.images."
@@ -62,7 +63,9 @@ def camera_name(feature: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """xxh3-128 of a file's bytes, as 32 hex digits."""
+    """xxh3-128 of a file's bytes, as 32 hex digits; on a store, of the checksum that it keeps, and nothing is read."""
+    if isinstance(path, ObjectPath):
+        return path.checksum()
     digest = xxhash.xxh3_128()
     with path.open("rb") as handle:
         while block := handle.read(BLOCK):

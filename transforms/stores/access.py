@@ -44,10 +44,14 @@ class StoreRefused(Unreadable):
 
 @dataclass(frozen=True)
 class Entry:
-    """An object, or a folder of such (`size` 0); `version` is the generation or ETag that this is about."""
+    """An object, or a folder of such (`size` 0).
+
+    `version` is the generation or ETag that this is about, `checksum` the MD5 (where there is none CRC-32C) or ETag.
+    """
 
     size: int
     version: str = ""
+    checksum: str = ""
     mtime_ns: int = 0
     is_folder: bool = False
 
@@ -145,7 +149,8 @@ def _entry(info: Mapping[str, Any]) -> Entry:
         written = datetime.fromisoformat(written)
     seconds = written.timestamp() if isinstance(written, datetime) else float(written)
     version = str(info.get("generation") or info.get("ETag") or info.get("etag") or "")
-    return Entry(int(info["size"]), version, int(seconds * 1e6) * 1000)
+    checksum = str(info.get("md5Hash") or info.get("crc32c") or version)
+    return Entry(int(info["size"]), version, checksum, int(seconds * 1e6) * 1000)
 
 
 def look_up(url: str) -> Entry:

@@ -14,6 +14,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path, PosixPath
 from typing import IO, Any, BinaryIO, cast
 
+import xxhash
+
 from transforms.stores.access import Entry, look_into, look_up
 from transforms.stores.cache import CachedObject
 from transforms.stores.urls import SCHEMES, is_url
@@ -207,6 +209,11 @@ class ObjectPath(PosixPath):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
         entry: Entry = found
         return entry
+
+    def checksum(self) -> str:
+        """32 hex digits that tell contents apart by what the store keeps of them: MD5 or ETag, and size."""
+        found = self.entry()
+        return xxhash.xxh3_128_hexdigest(f"{found.checksum}\0{found.size}".encode())
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         found = self.entry()
