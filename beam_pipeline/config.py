@@ -84,7 +84,7 @@ class PipelineConfig:
         folder = file.resolve().parent
         config = replace(
             config,
-            output=str(folder / config.output) if config.output else str(Path("out") / file.stem),
+            output=_absolute(config.output, folder) if config.output else str(Path("out") / file.stem),
             verdicts=str(folder / config.verdicts) if config.verdicts else "",
             sources=tuple(replace(s, path=_absolute(s.path, folder)) for s in config.sources),
             embodiments={

@@ -218,12 +218,26 @@ def _range_of(system: Any, url: str, version: str, start: int, end: int, limit: 
 
 def create(url: str, body: bytes) -> None:
     """Write a small object that must not be there yet. Raises FileExistsError, and as `retried` does."""
-    retried(url, lambda limit: filesystem(url).pipe_file(key_of(url), body, mode="create", timeout=limit))
+
+    def request(limit: float) -> None:
+        try:
+            filesystem(url).pipe_file(key_of(url), body, mode="create", timeout=limit)
+        except OSError as error:
+            if _codes(error) & _CHANGED_CODES:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), url) from error
+            raise
+
+    retried(url, request)
 
 
 def upload(path: Path, url: str) -> None:
     """Write a file as an object, whatever is there. Raises as `retried` does."""
     retried(url, lambda limit: filesystem(url).put_file(str(path), key_of(url), timeout=limit), _WRITE_TIMEOUT_S)
+
+
+def download(url: str, path: Path) -> None:
+    """Write an object to a file. Raises FileNotFoundError, and as `retried` does."""
+    retried(url, lambda limit: filesystem(url).get_file(key_of(url), str(path), timeout=limit), _WRITE_TIMEOUT_S)
 
 
 def read_whole(url: str) -> bytes:
