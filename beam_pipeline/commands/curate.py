@@ -18,7 +18,6 @@ from beam_pipeline.options import CurationOptions
 from beam_pipeline.output_folder import OutputError, keep_config, refuse_url
 from beam_pipeline.typed_yaml import ConfigError
 from transforms.stores.urls import is_url
-from transforms.unreadable import Unreadable
 
 _OWN_FLAGS = ("--config", "--output", "--publish", "--runner", "--fail_fast", "--read_with")
 _SWITCHES = ("--fail_fast",)
@@ -95,15 +94,7 @@ def run(arguments: Sequence[str]) -> int:
             raise UsageError("curate takes all sources; --source is a flag of `evidence`")
         check_publish(own.publish)
         pipeline, runner = prepare(options, _configuration(paths, own, console), console)
-    except (
-        UsageError,
-        ConfigError,
-        NothingToCurate,
-        OutputError,
-        Unreadable,
-        ModuleNotFoundError,
-        ValueError,
-    ) as error:
+    except (UsageError, ConfigError, NothingToCurate, OutputError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
     return finish(

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from beam_pipeline.commands.command import BAD_USAGE, UsageError, error_console, output_console
 from beam_pipeline.commands.job import check_publish, config_of, finish, parse, prepare
 from beam_pipeline.options import CurationOptions
-from beam_pipeline.output_folder import OutputError
 from beam_pipeline.typed_yaml import ConfigError
-from transforms.unreadable import Unreadable
 
 _OWN_FLAGS = ("--config", "--output", "--publish", "--runner")
 USAGE = (
@@ -38,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
             if getattr(own, name):
                 raise UsageError(f"decide has no --{name}: it decides about every source by stored evidence")
         check_publish(own.publish)
-    except (UsageError, ConfigError, OutputError, Unreadable, ModuleNotFoundError, ValueError) as error:
+    except (UsageError, ConfigError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
     return finish(lambda: pipeline.decide(own.output, runner, options), console, errors, own.publish)

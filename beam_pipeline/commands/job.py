@@ -66,15 +66,18 @@ def prepare(
 def check_publish(url: str | None) -> None:
     """Ask a store, before any work, whether an output may be published at a URL.
 
-    Raises UsageError for what is no URL, OutputError where other things lie there, and Unreadable where the store does
-    not answer or refuses the credentials.
+    Raises UsageError for what is no URL, where other things lie there, and where the store does not answer or refuses
+    the credentials.
     """
     if url is None:
         return
     if not is_url(url):
         known = " or ".join(f"{scheme}://" for scheme in SCHEMES)
         raise UsageError(f"--publish {url} is no URL of a store; give {known}")
-    newest_stored(url)
+    try:
+        newest_stored(url)
+    except (OutputError, Unreadable, ModuleNotFoundError) as error:
+        raise UsageError(f"--publish {url}: {error}") from error
 
 
 def finish(work: Callable[[], RunResult], console: Console, errors: Console, publish: str | None = None) -> int:
