@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 Fault = Literal["429", "500", "503", "403", "cut", "hang"]
 HANG_S = 4.0
 BUCKET = "recordings"
+_SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"}
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "host"}
 
 
@@ -35,16 +36,17 @@ class Proxy:
     requests: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     only: str = ""
+    skip: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def break_next(self, *faults: Fault, only: str = "") -> None:
-        """The next requests whose line holds `only` fail in these ways, one after the other."""
+    def break_next(self, *faults: Fault, only: str = "", skip: int = 0) -> None:
+        """The next requests whose line holds `only`, but for the first few, fail in these ways, one after the other."""
         with self.lock:
-            self.faults, self.only = list(faults), only
+            self.faults, self.only, self.skip = list(faults), only, skip
 
     def forget(self) -> None:
         with self.lock:
@@ -55,7 +57,10 @@ class Proxy:
     def take(self, line: str) -> Fault | None:
         with self.lock:
             self.requests[line.split()[0]] += 1
-            return self.faults.pop(0) if self.faults and self.only in line else None
+            if not self.faults or self.only not in line:
+                return None
+            self.skip -= 1
+            return None if self.skip >= 0 else self.faults.pop(0)
 
     def bytes_of(self, name: str) -> int:
         """Bytes that were read of objects whose path ends so; all reads where it is empty."""
@@ -226,7 +231,7 @@ class Store:
             method, place = "POST", f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={quote(key, safe='')}"
         else:
             method, place = "PUT", f"/{BUCKET}/{quote(key)}"
-            headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
+            headers |= _SIGNED
         with path.open("rb") as body:
             headers["Content-Length"] = str(path.stat().st_size)
             upstream = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=120)
@@ -235,6 +240,13 @@ class Store:
             assert reply.status == 200, (reply.status, reply.read())
             upstream.close()
         return self.url(key)
+
+    def remove(self, key: str) -> None:
+        """Take an object away, past the proxy."""
+        place = f"/storage/v1/b/{BUCKET}/o/{quote(key, safe='')}" if self.scheme == "gs" else f"/{BUCKET}/{quote(key)}"
+        request = urllib.request.Request(f"http://127.0.0.1:{self.upstream}{place}", method="DELETE", headers=_SIGNED)
+        with urllib.request.urlopen(request):
+            pass
 
     def put_folder(self, key: str, folder: Path) -> str:
         """Every file below a folder; the URL of the folder."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.store_servers import Store, environment, store
+from transforms.media import shared_decoder
 from transforms.stores.paths import forget
 
 
@@ -23,5 +24,7 @@ def objects(running: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
     running.proxy.forget()
     forget()
+    shared_decoder().close()  # one that runs knows another store
     yield running
+    shared_decoder().close()
     running.proxy.forget()

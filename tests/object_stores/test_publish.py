@@ -1,4 +1,4 @@
-"""Publishing to a store, against moto's and fake-gcs-server: read back by DuckDB and by hashes, not by the publisher."""
+"""Publishing to a store, against moto and fake-gcs-server: read back by DuckDB and hashes, not by the publisher."""
 
 from __future__ import annotations
 

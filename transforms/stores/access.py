@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 TRIES = 4
 BACKOFF_S = (0.5, 2.0, 8.0)
-"""Waits between tries, each up to a quarter longer by chance; gcsfs and s3fs try again by themselves within a try."""
+"""Waits between tries, at most the time limit, each up to a quarter longer by chance.
+
+Within a try, gcsfs and s3fs try again by themselves too.
+"""
 TIMEOUT_VARIABLE = "DEMOSIFT_STORE_TIMEOUT_S"
 _TIMEOUT_S = 60.0
 _WRITE_TIMEOUT_S = 3600.0
@@ -98,7 +101,7 @@ def retried(url: str, request: Callable[[float], T], limit_s: float | None = Non
             if wait_s is None:
                 detail = f"{url}: {TRIES} tries failed, the last by {type(error).__name__}: {_first_line(error)}"
                 raise Unreadable("unreadable", f"{detail}; check the store and the network, and run again") from error
-        time.sleep(wait_s * random.uniform(1.0, 1.25))
+        time.sleep(min(wait_s, limit) * random.uniform(1.0, 1.25))
     raise AssertionError("the last try returns or raises")
 
 
