@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transforms.stores.paths import pread, size_of
+from transforms.stores.files import pread, size_of
 from transforms.unreadable import Unreadable
 
 _MAGIC = b"PAR1"

@@ -15,7 +15,8 @@ import google_crc32c
 import numpy as np
 
 from transforms.episode import Problem
-from transforms.stores.paths import open_bytes, pread
+from transforms.stores.files import pread
+from transforms.stores.paths import open_bytes
 from transforms.unreadable import Unreadable
 
 HEADER_BYTES = 12

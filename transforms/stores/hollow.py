@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from transforms.stores.paths import ObjectFile, ObjectPath, located
+from transforms.stores.files import ObjectFile
+from transforms.stores.paths import ObjectPath, located
 
 _MEDIA = b"mdat"
 _SHOWN_BYTES = 1 << 19

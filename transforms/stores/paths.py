@@ -11,13 +11,14 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PosixPath
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import xxhash
 
 from transforms.stores.access import Entry, look_into, look_up
-from transforms.stores.cache import CachedObject
+from transforms.stores.files import ObjectFile
 from transforms.stores.urls import SCHEMES, is_url
 
 _KNOWN_S = 60.0
@@ -36,6 +37,20 @@ def located(text: str | os.PathLike[str]) -> Path:
 def opened(path: Path) -> Any:
     """What a library opens by itself: a path as it is, an object as a file of bytes."""
     return path.open("rb") if isinstance(path, ObjectPath) else path
+
+
+@contextmanager
+def failing_loudly(path: Path) -> Iterator[Path | ObjectFile]:
+    """What a library opens that swallows errors: where a read of a store failed, that is raised at the end."""
+    if not isinstance(path, ObjectPath) or not path.is_file():
+        yield path
+        return
+    with ObjectFile(str(path), path.entry()) as file:
+        try:
+            yield file
+        finally:
+            if file.failure is not None:
+                raise file.failure
 
 
 def open_bytes(text: str) -> BinaryIO:
@@ -57,81 +72,6 @@ def copy_file(text: str, to: Path) -> None:
 def stat_of(text: str) -> os.stat_result:
     """`os.stat` of a path or URL."""
     return ObjectPath(text).stat() if is_url(text) else os.stat(text)  # noqa: PTH116 a Path costs as much as the call
-
-
-def size_of(file: IO[bytes]) -> int:
-    """Bytes of an open file, local or of a store."""
-    return file.size if isinstance(file, ObjectFile) else os.fstat(file.fileno()).st_size
-
-
-def pread(file: IO[bytes], length: int, offset: int) -> bytes:
-    """`os.pread` of an open file, local or of a store."""
-    return file.pread(length, offset) if isinstance(file, ObjectFile) else os.pread(file.fileno(), length, offset)
-
-
-class ObjectFile(io.RawIOBase):
-    """An object, open for reading: seekable, and no more of it is fetched than is read."""
-
-    def __init__(self, url: str, entry: Entry) -> None:
-        super().__init__()
-        self._object: CachedObject | None = None
-        self._object = CachedObject(url, entry)
-        self._at = 0
-        self.name = url
-
-    @property
-    def size(self) -> int:
-        return self._held.size
-
-    @property
-    def _held(self) -> CachedObject:
-        if self._object is None:
-            raise ValueError("I/O operation on closed file")
-        return self._object
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._at = base + offset
-        return self._at
-
-    def pread(self, length: int, offset: int) -> bytes:
-        """Up to `length` bytes at `offset`; the position stays."""
-        return self._held.pread(length, offset)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self.size - self._at)
-        data = self._held.pread(left if size is None or size < 0 else min(size, left), self._at)
-        self._at += len(data)
-        return data
-
-    def readall(self) -> bytes:
-        return self.read()
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if self._object is not None:
-            self._object.close()
-            self._object = None
-        super().close()
 
 
 class _Known:
