@@ -30,7 +30,7 @@ from transforms.sinks import SinkParams
 from transforms.source_paths import expand
 from transforms.sources import rlds_tensorflow
 from transforms.stores.sources import check_access, refusal_of
-from transforms.stores.urls import is_url
+from transforms.stores.urls import scheme_of
 from transforms.temporal_alignment import TemporalAlignmentParams
 from transforms.transition_alignment import TransitionAlignmentParams
 from transforms.unreadable import Unreadable
@@ -102,7 +102,7 @@ class PipelineConfig:
 
 
 def _absolute(path: str, folder: Path) -> str:
-    return path if is_url(path) else str(folder / Path(path).expanduser())
+    return path if scheme_of(path) else str(folder / Path(path).expanduser())
 
 
 def _written(node: yaml.Node | None) -> object:

@@ -96,6 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
             upstream.request(self.command, self.path, body, headers)
             reply = upstream.getresponse()
             data = reply.read()
+            if fault == "cut" and self.command != "GET":
+                self.close_connection = True
+                return
             self.send_response(reply.status)
             for name, value in reply.getheaders():
                 if name.lower() not in _HOP:

@@ -100,9 +100,9 @@ def test_an_episode_out_of_a_large_file_fetches_its_bytes(objects: Store, tmp_pa
     large = corpus(tmp_path / "in", 60.0)  # type: ignore[operator]
     url = objects.put_folder(f"large-{large.name}", large.folder)
     objects.proxy.forget()
-    found = read(url, frozenset(large.read))
-    assert len(found) == 5
-    assert objects.proxy.bytes_of("") <= 1.1 * sum(large.bytes_of[number] for number in large.read)
+    every_other = range(1, len(large.bytes_of), 2)
+    assert len(read(url, frozenset(every_other))) == 25
+    assert objects.proxy.bytes_of("") <= 1.1 * sum(large.bytes_of[number] for number in every_other)
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "hang"])
@@ -133,13 +133,14 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("skip", [0, 2], ids=["at once", "midway"])
-@pytest.mark.parametrize("name", ["isaac", "lerobot", "rlds", "video"])
+@pytest.mark.parametrize(
+    ("name", "skip"), [("isaac", 0), ("isaac", 1), ("lerobot", 0), ("lerobot", 3), ("rlds", 1), ("video", 1)]
+)
 def test_a_store_that_goes_down_is_no_damage_of_the_file(
     objects: Store, long: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, skip: int
 ) -> None:
     reader, ref = _one(objects, name, long)
-    monkeypatch.setenv("DEMOSIFT_STORE_TIMEOUT_S", "0.3")
+    monkeypatch.setenv("DEMOSIFT_STORE_TIMEOUT_S", "0.15")
     monkeypatch.setenv("DEMOSIFT_OBJECT_CACHE", str(tmp_path / "other"))
     objects.proxy.break_next(*["503"] * 200, only=Path(ref.uri).name, skip=skip)
     with pytest.raises(Unreadable) as told:

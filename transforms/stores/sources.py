@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from transforms.conventions import Source
 from transforms.source_paths import expand
-from transforms.stores.urls import SCHEMES, is_url
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+from transforms.stores.urls import SCHEMES, is_url, scheme_of
 
 
 def refusal_of(source: Source) -> str:
     """Why a source cannot be read from where its path says it is; empty where it can."""
     if not is_url(source.path):
-        scheme = _URL.match(source.path)
+        scheme = scheme_of(source.path)
         known = " and ".join(f"{name}://" for name in SCHEMES)
-        return f"{source.path}: no store is known by {scheme[0]}; {known} are read" if scheme else ""
+        return f"{source.path}: no store is known by {scheme}; {known} are read" if scheme else ""
     if source.format == "rosbag2":
         return f"{source.path}: .db3 bags are read from local files alone; copy them here, or convert them to MCAP"
     if source.reader == "tensorflow":
