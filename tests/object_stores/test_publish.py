@@ -53,7 +53,7 @@ def test_a_published_folder_comes_back_with_the_same_bytes(
 
     assert main(["publish", "--fetch", url, str(tmp_path / "back")]) == 0
     assert read_ledger(tmp_path / "back") == read_ledger(curated[0])
-    assert main(["split", str(tmp_path / "back")]) == 0
+    assert main(["split", "--output", str(tmp_path / "back")]) == 0
 
 
 def test_publishing_again_adds_nothing_and_other_content_a_manifest(objects: Store, curated: tuple[Path, Path]) -> None:
