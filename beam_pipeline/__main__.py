@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "a curated folder as a data set that training code loads",
     "split": "train, val and test for a published output, near copies kept together",
     "dedup": "exact and near copies among the rows of any Parquet files, and which of them stay",
+    "publish": "a curated folder to gs:// or s3://, as a commit of its own, and back",
     "report": "the page of a published folder, drawn anew",
 }
 """Each is a module of `beam_pipeline.commands`, imported where it is asked for."""

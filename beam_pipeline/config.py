@@ -29,8 +29,11 @@ from transforms.select import SelectParams
 from transforms.sinks import SinkParams
 from transforms.source_paths import expand
 from transforms.sources import rlds_tensorflow
+from transforms.stores.sources import check_access, refusal_of
+from transforms.stores.urls import scheme_of
 from transforms.temporal_alignment import TemporalAlignmentParams
 from transforms.transition_alignment import TransitionAlignmentParams
+from transforms.unreadable import Unreadable
 from transforms.urdf import load_limits
 
 
@@ -81,9 +84,9 @@ class PipelineConfig:
         folder = file.resolve().parent
         config = replace(
             config,
-            output=str(folder / config.output) if config.output else str(Path("out") / file.stem),
+            output=_absolute(config.output, folder) if config.output else str(Path("out") / file.stem),
             verdicts=str(folder / config.verdicts) if config.verdicts else "",
-            sources=tuple(replace(s, path=str(folder / Path(s.path).expanduser())) for s in config.sources),
+            sources=tuple(replace(s, path=_absolute(s.path, folder)) for s in config.sources),
             embodiments={
                 name: replace(e, urdf=str(folder / e.urdf) if e.urdf else None)
                 for name, e in config.embodiments.items()
@@ -96,6 +99,10 @@ class PipelineConfig:
         object.__setattr__(config, "config_hash", xxhash.xxh3_128_hexdigest(written.encode()))
         object.__setattr__(config, "file", str(file.resolve()))
         return config
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return path if scheme_of(path) else str(folder / Path(path).expanduser())
 
 
 def _written(node: yaml.Node | None) -> object:
@@ -122,9 +129,15 @@ def _check(config: PipelineConfig, file: Path, sources_present: bool) -> None:
                 f"{where}: embodiment {source.embodiment!r} is not declared"
                 f"{nearest(source.embodiment, config.embodiments)}"
             )
-        found = expand(source)
+        if problem := refusal_of(source):
+            raise ConfigError(f"{where}: {problem}")
         if not sources_present:
             continue
+        try:
+            found = expand(source)
+            check_access(source)
+        except (Unreadable, ModuleNotFoundError) as error:
+            raise ConfigError(f"{where}: {error}") from error
         lack = rlds_tensorflow.missing() if source.reader == "tensorflow" else ""
         if lack:
             raise ConfigError(

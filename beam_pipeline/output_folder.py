@@ -27,6 +27,7 @@ from transforms.output_files import (
     VIDEOS,
     PartReport,
 )
+from transforms.stores.urls import is_url
 
 T = TypeVar("T")
 
@@ -133,7 +134,14 @@ def share_output(output: str | Path) -> Iterator[Path]:
         yield folder
 
 
+def refuse_url(output: str | Path) -> None:
+    """Raises OutputError where an output is on a store, to which only what is finished goes."""
+    if is_url(str(output)):
+        raise OutputError(f"--output {output} is a URL; work in a local folder, and add --publish {output}")
+
+
 def _folder(output: str | Path) -> Path:
+    refuse_url(output)
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; --output names a folder")

@@ -20,7 +20,7 @@ from beam_pipeline.deduplication.episode_index import open_index
 from beam_pipeline.evidence_folder import commit_sources, hold_sources, measured_otherwise, stored_files
 from beam_pipeline.load_recordings import LoadRecordings
 from beam_pipeline.options import DEFAULT_READ, ReadWith
-from beam_pipeline.output_folder import MANIFESTS, REPORT, Output, OutputError, open_output
+from beam_pipeline.output_folder import MANIFESTS, REPORT, Output, OutputError, open_output, refuse_url
 from beam_pipeline.preflight import keep_apart
 from beam_pipeline.publish import publish
 from beam_pipeline.read_again import ReadAgain, UnreadableEpisodes, check_read
@@ -291,6 +291,7 @@ class MultimodalPipeline:
         )
 
     def _target(self, output: str | Path | None) -> Path:
+        refuse_url(output or self._config.output)
         return Path(output or self._config.output)
 
 

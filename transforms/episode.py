@@ -11,6 +11,8 @@ import msgspec
 import pyarrow as pa
 import xxhash
 
+from transforms.unreadable import Problem as Problem
+
 TIMESTAMP = "timestamp_ns"
 STEPS = "steps"
 """Name of the stream that holds one row per step on one clock; every recording has it after alignment."""
@@ -101,14 +103,6 @@ class RecordingRef:
     split: str = ""
     problem: Problem | None = None
     findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why an input cannot be read: `rule` is a stable code (`truncated`, `declared_absent`), `detail` is for people."""
-
-    rule: str
-    detail: str
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from transforms.sources import isaac_hdf5, lerobot, mcap, rlds, rlds_tensorflow,
 from transforms.sources.mcap_records import MAGIC as MCAP_MAGIC
 from transforms.sources.rosbag1_records import MAGIC as ROSBAG_MAGIC
 from transforms.stage import EpisodeStage, Unreadable, contained
+from transforms.stores.paths import located
 
 if TYPE_CHECKING:
     from transforms.ray_source import Dataset
@@ -97,7 +98,7 @@ def _reader(name: str, source: Source) -> ModuleType:
 
 def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     """Encoded images (JPEG or PNG) of a camera that lives inside a container file, in the order of `indices`."""
-    with Path(ref.uri).open("rb") as file:
+    with located(ref.uri).open("rb") as file:
         magic = file.read(4)
     readers: Mapping[bytes, ModuleType] = {
         b"\x89HDF": isaac_hdf5,

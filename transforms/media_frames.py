@@ -11,6 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.stores.hollow import HollowMp4, hollow_of
+from transforms.stores.paths import located, opened
 from transforms.video_header import VideoHeader
 
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libopenjpeg": "jpeg2000"}
@@ -56,12 +58,13 @@ def to_ns(ticks: int, stream: av.VideoStream) -> int:
     return int((2 * ticks * base.numerator * 1_000_000_000 + base.denominator) // (2 * base.denominator))
 
 
-def _open(uri: str) -> av.container.InputContainer:
-    path = Path(uri)
+def _open(uri: str, hollow: HollowMp4 | None = None) -> av.container.InputContainer:
+    path = located(uri)
     if not path.exists():
         raise MediaError("absent", f"{uri} does not exist; restore the file or correct the source's path")
+    source = hollow if hollow is not None else opened(path)
     try:
-        return av.open(uri, options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"})
+        return av.open(source, options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file"})
     except av.FFmpegError as error:
         rule, what = _container_fault(path)
         raise MediaError(rule, f"{uri} {what} ({error.strerror}); export or copy the file again") from error
@@ -118,7 +121,8 @@ def _video_stream(container: av.container.InputContainer, uri: str, how: Decodin
 
 def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIndex:
     """Stamps of every shown frame from the packets; a cut-off file gives those it still holds."""
-    with _open(uri) as container:
+    hollow = hollow_of(uri)
+    with _open(uri, hollow) as container:
         stream = _video_stream(container, uri, how)
         stamps, keyframes, end = [], 0, 0
         try:
@@ -137,6 +141,8 @@ def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIn
                 ) from error
         if not stamps and stream.frames:
             raise MediaError("corrupt", f"{uri} declares {stream.frames} frames and none can be found; copy it again")
+        if hollow is not None and hollow.is_hollow:
+            keyframes = sum(entry.is_keyframe for entry in stream.index_entries)
         name = stream.codec_context.name
         pts = np.sort(np.asarray(stamps, np.int64))
         return PacketIndex(
@@ -152,11 +158,11 @@ def packet_index(uri: str, how: Decoding, alive: Callable[[], None]) -> PacketIn
 
 def video_header(uri: str, how: Decoding) -> VideoHeader:
     """The header alone, no packet read. Raises MediaError, `truncated` where an mp4 is shorter than its boxes say."""
-    with _open(uri) as container:
+    with _open(uri, hollow_of(uri)) as container:
         stream = _video_stream(container, uri, how)
-        reach = mp4_reach(Path(uri)) if "mp4" in container.format.name else None
+        reach = mp4_reach(located(uri)) if "mp4" in container.format.name else None
         if reach is not None:
-            size = Path(uri).stat().st_size
+            size = located(uri).stat().st_size
             detail = f"{uri} is cut off: its boxes need at least {reach} bytes, the file has {size}; copy it again"
             raise MediaError("truncated", detail)
         name = stream.codec_context.name
@@ -176,7 +182,7 @@ def keys_before(uri: str, at_ns: Sequence[int], how: Decoding) -> list[int]:
 
     The index holds decoding stamps, which are never later than those a frame is shown at. 0 where it names none.
     """
-    with _open(uri) as container:
+    with _open(uri, hollow_of(uri)) as container:
         stream = _video_stream(container, uri, how)
         base, entries = stream.time_base, stream.index_entries
         found = []
@@ -243,7 +249,7 @@ def _ends_early(uri: str, last: int | None, end_ns: int, stream: av.VideoStream)
     rate = stream.average_rate
     period = int(1_000_000_000 / rate) if rate else 0
     reached = last is not None and last >= end_ns - period
-    return not reached and Path(uri).suffix.lower() in (".mp4", ".mov", ".m4v") and mp4_reach(Path(uri)) is not None
+    return not reached and Path(uri).suffix.lower() in (".mp4", ".mov", ".m4v") and mp4_reach(located(uri)) is not None
 
 
 def _cut_off(uri: str, last: int | None, end_ns: int) -> str:

@@ -27,6 +27,7 @@ from transforms.media_frames import (
 from transforms.media_light import Measures
 from transforms.media_samples import image_squares, video_squares
 from transforms.media_thumbnails import image_thumbnails, video_thumbnails
+from transforms.unreadable import Unreadable
 
 CHUNK_BYTES = 1 << 24
 PROGRESS_S = 0.5
@@ -234,6 +235,8 @@ def serve(requests: BinaryIO, replies: BinaryIO, limits: Limits) -> None:
             _answer(request, images, how, channel)
         except MediaError as error:
             channel.send(Reply("failed", rule=error.rule, detail=str(error)))
+        except Unreadable as error:
+            channel.send(Reply("failed", rule=error.problem.rule, detail=error.problem.detail))
         except MemoryError:
             detail = f"{place}: decoding needs more than the limit of {limits.memory_bytes} bytes; raise memory_bytes"
             channel.send(Reply("failed", rule="absurd_size", detail=detail))

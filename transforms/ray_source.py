@@ -18,6 +18,7 @@ from transforms.episode import RecordingRef
 from transforms.loader import PlanRecordings, ReadRecording
 from transforms.recording_rows import ROW_SCHEMA, recording_rows
 from transforms.stage import attempt
+from transforms.stores.paths import located
 
 __all__ = ["Dataset", "RecordingDatasource", "recording_dataset"]
 
@@ -34,7 +35,7 @@ class RecordingDatasource(Datasource):
         self._reader = reader
         self._fail_fast = fail_fast
         files = Counter(ref.uri for ref in refs)
-        sizes = {uri: _file_size(Path(uri)) // recordings for uri, recordings in files.items()}
+        sizes = {uri: _file_size(located(uri)) // recordings for uri, recordings in files.items()}
         self._sizes = [sizes[ref.uri] for ref in refs]
 
     def estimate_inmemory_data_size(self) -> int | None:

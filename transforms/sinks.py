@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from transforms.part_members import PlannedPart, planned_runs
 from transforms.part_writer import SinkParams, file_hash, open_part, put_in_place, temporary_file
 from transforms.published_rows import published_rows
 from transforms.staging import load_episode, staged_path
+from transforms.stores.paths import ObjectPath, copy_file, located
 from transforms.transition_rows import ReadImages, incomplete_batches, transition_batches
 
 __all__ = ["FILES", "TRANSITIONS", "SinkParams", "WriteKept", "WriteVideos"]
@@ -81,11 +81,13 @@ def copy_video(staging: Path, name: str, uri: str) -> PartReport:
     """Copy a whole video under its content hash; raises ValueError where it changed since it was read."""
     temporary = temporary_file(staging)
     try:
-        shutil.copyfile(uri, temporary)
-        found, expected = file_hash(temporary), name.partition(".")[0]
+        copy_file(uri, temporary)
+        written, expected = file_hash(temporary), name.partition(".")[0]
+        source = located(uri)
+        found = source.checksum() if isinstance(source, ObjectPath) else written
         if found != expected:
             raise ValueError(f"{uri}: content hash is {found}, was {expected} when read; the file changed, run again")
-        report = PartReport(f"{VIDEOS}/{name}", 0, temporary.stat().st_size, found)
+        report = PartReport(f"{VIDEOS}/{name}", 0, temporary.stat().st_size, written)
         put_in_place(temporary, staging / OUT / VIDEOS / name)
         return report
     finally:

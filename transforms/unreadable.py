@@ -1,8 +1,16 @@
-"""The error of an input that cannot be read; apart from the stages, since readers need nothing of Beam."""
+"""The error of an input that cannot be read; apart from all else, since the decoding child needs nothing of Arrow."""
 
 from __future__ import annotations
 
-from transforms.episode import Problem
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why an input cannot be read: `rule` is a stable code (`truncated`, `declared_absent`), `detail` is for people."""
+
+    rule: str
+    detail: str
 
 
 class Unreadable(Exception):

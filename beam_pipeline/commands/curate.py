@@ -12,13 +12,14 @@ from pathlib import Path
 from rich.console import Console
 
 from beam_pipeline.commands.command import BAD_USAGE, UsageError, error_console, output_console, print_plain
-from beam_pipeline.commands.job import finish, parse, prepare
+from beam_pipeline.commands.job import check_publish, finish, parse, prepare
 from beam_pipeline.guessing.guess import NothingToCurate, guess_config, render, summary
 from beam_pipeline.options import CurationOptions
-from beam_pipeline.output_folder import OutputError, keep_config
+from beam_pipeline.output_folder import OutputError, keep_config, refuse_url
 from beam_pipeline.typed_yaml import ConfigError
+from transforms.stores.urls import is_url
 
-_OWN_FLAGS = ("--config", "--output", "--runner", "--fail_fast", "--read_with")
+_OWN_FLAGS = ("--config", "--output", "--publish", "--runner", "--fail_fast", "--read_with")
 _SWITCHES = ("--fail_fast",)
 USAGE = (
     "usage: python -m beam_pipeline curate --config CONFIG.yaml --output DIR [--runner NAME] [--fail_fast]\n"
@@ -27,6 +28,7 @@ USAGE = (
     "  PATH       recordings, in place of --config: a configuration is guessed, written to DIR/config.yaml, and used\n"
     "  --config   YAML file that names sources, embodiments and stage parameters\n"
     "  --output   folder for episodes, transitions, ledger and summary (default: `output:` of the YAML)\n"
+    "  --publish  gs:// or s3:// URL, to which the output is published too, as `publish` does\n"
     "  --runner   DirectRunner (in process, default), RayRunner (on Ray), BundleBasedDirectRunner, PortableRunner\n"
     "             (with --job_endpoint), another Beam runner, or a fully-qualified class\n"
     "  --read_with  beam (in the pipeline, default) or ray_data (a Ray Data dataset, read before the pipeline runs)\n"
@@ -59,7 +61,10 @@ def _configuration(paths: Sequence[str], own: CurationOptions, console: Console)
         raise UsageError(f"--config is missing, and no PATH is given\n{USAGE}")
     if not own.output:
         raise UsageError("--output is missing: the folder for the guessed configuration and all results")
+    refuse_url(own.output)
     output = Path(own.output).resolve()
+    if url := next(filter(is_url, paths), None):
+        raise UsageError(f"PATH {url}: only local files are guessed about; write a configuration with `path: {url}`")
     for path in map(Path, paths):
         refuse_nested(path.resolve(), output)
     guessed = guess_config(paths)
@@ -87,6 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         own = options.view_as(CurationOptions)
         if own.source:
             raise UsageError("curate takes all sources; --source is a flag of `evidence`")
+        check_publish(own.publish)
         pipeline, runner = prepare(options, _configuration(paths, own, console), console)
     except (UsageError, ConfigError, NothingToCurate, OutputError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)
@@ -95,4 +101,5 @@ def run(arguments: Sequence[str]) -> int:
         lambda: pipeline.run(own.output, runner, options, fail_fast=own.fail_fast, read_with=own.read_with),
         console,
         errors,
+        own.publish,
     )

@@ -34,6 +34,8 @@ def run(arguments: Sequence[str]) -> int:
     console, errors = output_console(), error_console()
     try:
         options = parse(arguments, _OWN_FLAGS)
+        if options.view_as(CurationOptions).publish:
+            raise UsageError("evidence publishes nothing; --publish is a flag of `decide` and `curate`")
         pipeline, runner = prepare(options, config_of(options, USAGE), console)
     except (UsageError, ConfigError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)

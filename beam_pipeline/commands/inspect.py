@@ -15,6 +15,7 @@ from beam_pipeline.commands.command import BAD_USAGE, DONE, FAILED, error_consol
 from beam_pipeline.inspection.inspect import inspect_path
 from beam_pipeline.inspection.report import DatasetReport
 from beam_pipeline.inspection.text import print_reports
+from transforms.stores.urls import is_url
 
 USAGE = (
     "usage: python -m beam_pipeline inspect PATH... [--json]\n"
@@ -45,6 +46,9 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_USAGE
     if not options.paths:
         print_plain(error_console(), f"error: inspect needs a PATH\n{USAGE}")
+        return BAD_USAGE
+    if url := next(filter(is_url, options.paths), None):
+        print_plain(error_console(), f"error: {url}: inspect reads local files alone; `curate` reads URLs")
         return BAD_USAGE
     reports = [report for path in options.paths for report in inspect_path(path)]
     severities = [notice.severity for report in reports for notice in report.notices]

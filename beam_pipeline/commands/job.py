@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from rich.console import Console
 
-from beam_pipeline.commands.command import BAD_USAGE, DONE, FAILED, GATE_FAILED, UsageError, refuse_misspelt
+from beam_pipeline.commands.command import (
+    BAD_USAGE,
+    DONE,
+    FAILED,
+    GATE_FAILED,
+    UsageError,
+    print_plain,
+    refuse_misspelt,
+)
 from beam_pipeline.config import PipelineConfig
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.pipeline import GatesFailed, MultimodalPipeline, RunResult
@@ -19,6 +28,9 @@ from beam_pipeline.read_again import UnreadableEpisodes
 from beam_pipeline.reasons import first_of_each_reason
 from beam_pipeline.runner import resolve_runner
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
+from beam_pipeline.store_output import newest_stored, publish_to_store
+from transforms.stores.urls import SCHEMES, is_url
+from transforms.unreadable import Unreadable
 from transforms.verdicts import VerdictError
 
 
@@ -58,8 +70,25 @@ def prepare(
     return MultimodalPipeline(PipelineConfig.load(config, sources_present), console=console), runner
 
 
-def finish(work: Callable[[], RunResult], console: Console, errors: Console) -> int:
-    """Run what publishes, tell what came of it, and give the exit status."""
+def check_publish(url: str | None) -> None:
+    """Ask a store, before any work, whether an output may be published at a URL.
+
+    Raises UsageError for what is no URL, where other things lie there, and where the store does not answer or refuses
+    the credentials.
+    """
+    if url is None:
+        return
+    if not is_url(url):
+        known = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise UsageError(f"--publish {url} is no URL of a store; give {known}")
+    try:
+        newest_stored(url)
+    except (OutputError, Unreadable, ModuleNotFoundError) as error:
+        raise UsageError(f"--publish {url}: {error}") from error
+
+
+def finish(work: Callable[[], RunResult], console: Console, errors: Console, publish: str | None = None) -> int:
+    """Run what publishes, to a store too where a URL is given; tell what came of it, and give the exit status."""
     try:
         result = work()
     except (UnfitRunner, OutputError, VerdictError) as error:
@@ -82,4 +111,16 @@ def finish(work: Callable[[], RunResult], console: Console, errors: Console) -> 
     print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))
     for warning in result.warnings:
         errors.print(f"warning: {warning}", markup=False)
+    return DONE if publish is None else send(result.output, publish, console, errors)
+
+
+def send(folder: Path, url: str, console: Console, errors: Console) -> int:
+    """Publish an output folder to a store; returns the exit status."""
+    try:
+        done = publish_to_store(folder, url)
+    except (OutputError, Unreadable, ModuleNotFoundError) as error:
+        print_plain(errors, f"error: {error}\nagain: python -m beam_pipeline publish {folder} {url}")
+        return FAILED
+    sent = f"{done.uploaded} files, {done.uploaded_bytes / 1e6:.1f} MB sent" if done.new else "it held the same already"
+    print_plain(console, f"{done.url}: manifest {done.manifest.number}, {len(done.manifest.files)} files; {sent}")
     return DONE

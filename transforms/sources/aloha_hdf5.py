@@ -24,6 +24,7 @@ from transforms.sources.aloha_plan import FORMAT, IMAGES_GROUP, detect, plan
 from transforms.sources.hdf5_columns import as_json, clock, column, text_of, texts
 from transforms.sources.hdf5_file import Member
 from transforms.sources.isaac_hdf5 import read_images
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
@@ -67,7 +68,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
 
     Raises Unreadable: `truncated`, `corrupt`, `absent`, `empty`, `shape_changed`, `absurd_size`, `required_missing`.
     """
-    path = Path(ref.uri)
+    path = located(ref.uri)
     with hdf5_file.opened(path) as file:
         try:
             members = hdf5_file.members(file["/"], path.name)

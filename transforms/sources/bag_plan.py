@@ -12,6 +12,7 @@ from transforms.conventions import Source
 from transforms.episode import Finding, Problem, RecordingRef
 from transforms.source_paths import id_prefix
 from transforms.sources.rosbag2_metadata import METADATA, Declared, declared_files
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 
@@ -34,7 +35,7 @@ class BagPlace(msgspec.Struct, frozen=True):
 
     def files_of(self, ref: RecordingRef) -> list[Path]:
         """Their paths. Raises Unreadable `absent` where one is gone."""
-        paths = [Path(ref.uri).with_name(name) for name in self.files]
+        paths = [located(ref.uri).with_name(name) for name in self.files]
         if gone := [path.name for path in paths if not path.is_file()]:
             raise Unreadable("absent", f"{gone[0]} does not exist any more; restore it or correct the source's path")
         return paths

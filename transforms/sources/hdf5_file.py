@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.stores.files import ObjectFile
+from transforms.stores.paths import failing_loudly
 from transforms.unreadable import Unreadable
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -43,13 +45,14 @@ def has_magic(path: Path) -> bool:
 def opened(path: Path) -> Iterator[h5py.File]:
     """The file, open for reading.
 
-    Raises Unreadable: `absent`, `empty`, `wrong_format`, `truncated`, `corrupt`, `unreadable` where it is locked.
+    Raises Unreadable: `absent`, `empty`, `wrong_format`, `truncated`, `corrupt`, `unreadable` where it is locked, and,
+    whatever else that led to, what a store failed by, since HDF5 forgets it.
     """
-    with _open_file(path) as file:
+    with failing_loudly(path) as source, _open_file(path, source) as file:
         yield file
 
 
-def _open_file(path: Path) -> h5py.File:
+def _open_file(path: Path, source: Path | ObjectFile) -> h5py.File:
     if not path.is_file():
         raise Unreadable("absent", f"{path} is not a file; restore it or correct the source's path")
     size = path.stat().st_size
@@ -58,7 +61,7 @@ def _open_file(path: Path) -> h5py.File:
     if not has_magic(path):
         raise Unreadable("wrong_format", f"{path} does not begin as HDF5 does; correct the source's path or format")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(source, "r")
     except FAULTS as error:
         if "unable to lock file" in str(error):
             detail = f"{path} is open for writing elsewhere ({error}); wait until its writer has closed it"
@@ -123,8 +126,10 @@ def members(group: h5py.Group, place: str) -> dict[str, Member]:
     """
     found: dict[str, Member] = {}
     file = group.file
-    descriptor = None if file.userblock_size else file.id.get_vfd_handle()
-    limit = os.stat(file.filename).st_size  # noqa: PTH116 the name is already a string
+    local = file.driver != "fileobj"
+    descriptor = file.id.get_vfd_handle() if local and not file.userblock_size else None
+    # the name is already a string
+    limit = os.stat(file.filename).st_size if local else file.id.get_filesize()  # noqa: PTH116
     _walk(group.id, "", _Within(place, limit, descriptor), found)
     return dict(sorted(found.items()))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import msgspec
@@ -25,6 +24,7 @@ from transforms.sources.hdf5_columns import column as column_of
 from transforms.sources.hdf5_file import Member
 from transforms.sources.isaac_cameras import CameraPlace, camera_of, encode_images, image_kind
 from transforms.sources.isaac_plan import FORMAT, DemoPlace, detect, plan
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
@@ -58,7 +58,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     Raises Unreadable: `truncated`, `corrupt`, `absent`, `empty`, `shape_changed`, `absurd_size`, `required_missing`.
     """
     place = msgspec.json.decode(ref.place, type=DemoPlace)
-    path = Path(ref.uri)
+    path = located(ref.uri)
     where = f"{path.name} {place.group}"
     with hdf5_file.opened(path) as file:
         try:
@@ -202,7 +202,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 
     Raises Unreadable where the dataset is gone or damaged, IndexError for a frame the camera does not have.
     """
-    path = Path(ref.uri)
+    path = located(ref.uri)
     place = msgspec.json.decode(ref.place, type=CameraPlace)
     if wrong := [index for index in indices if not 0 <= index < ref.count]:
         raise IndexError(f"{path.name} {place.dataset}: frame {wrong[0]} is outside its {ref.count} frames")

@@ -26,6 +26,7 @@ from transforms.sources.lerobot_plan import FORMAT, finding, plan
 from transforms.sources.lerobot_tables import EPISODE, OpenTable, open_table, slices
 from transforms.sources.lerobot_tasks import instructions
 from transforms.sources.lerobot_videos import camera_of
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "plan", "read", "read_images"]
@@ -134,7 +135,7 @@ def cameras_of(
     views = Views()
     if not dataset.pictures:
         return views
-    root = Path(dataset.root)
+    root = located(dataset.root)
     stored = steps.column(0).drop_null()
     origin_ns = int(stored[0].as_py()) if len(stored) else 0
     for feature in dataset.cameras:

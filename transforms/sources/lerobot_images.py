@@ -14,6 +14,7 @@ from transforms.episode import Finding, ImageRef
 from transforms.sources.lerobot_plan import finding
 from transforms.sources.lerobot_tables import OpenTable, open_table, slices
 from transforms.sources.lerobot_videos import camera_name
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 
@@ -47,7 +48,7 @@ def _encoded(root: Path, column: pa.Array, name: str) -> Iterator[bytes | None]:
 def _images(table: OpenTable, place: ImagePlace) -> Iterator[bytes | None]:
     for start, stop in place.ranges:
         for part in slices(table, start, stop, [place.column]):
-            yield from _encoded(Path(place.root), part.column(0), place.column)
+            yield from _encoded(located(place.root), part.column(0), place.column)
 
 
 def image_camera(
@@ -91,7 +92,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
         part = int(np.searchsorted(ends, index, side="right"))
         row = place.ranges[part][1] - (int(ends[part]) - index)
         batch = next(slices(table, row, row + 1, [place.column]), None)
-        image = None if batch is None else next(_encoded(Path(place.root), batch.column(0), place.column))
+        image = None if batch is None else next(_encoded(located(place.root), batch.column(0), place.column))
         if image is None:
             raise Unreadable("absent", f"{ref.uri}: image {index} of {place.column} is absent; its row holds no bytes")
         images.append(image)

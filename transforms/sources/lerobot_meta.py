@@ -14,6 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from transforms.sources.lerobot_tables import table_of
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 MAX_META_BYTES = 1 << 30
@@ -252,17 +253,17 @@ def _attributes(info: Info) -> dict[str, str]:
 @lru_cache(maxsize=8)
 def load_dataset(root: str, digest: str) -> Dataset:
     """A data set's metadata, kept per worker; `digest` as it was when the data set was planned. Raises Unreadable."""
-    info = load_info(Path(root))
+    info = load_info(located(root))
     attributes = _attributes(info)
     tasks: Mapping[int, str] = {}
     modality: Modality | None = None
     broken = []
     try:
-        tasks = load_tasks(Path(root))
+        tasks = load_tasks(located(root))
     except Unreadable as error:
         broken.append(error.problem.detail)
     try:
-        if (found := load_modality(Path(root))) is not None:
+        if (found := load_modality(located(root))) is not None:
             modality, attributes["modality"] = found
     except Unreadable as error:
         broken.append(error.problem.detail)

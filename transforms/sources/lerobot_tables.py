@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from transforms.sources.lerobot_statistics import Bounds, bounds_of, exceeds, leaves_of
+from transforms.stores.paths import located, opened, stat_of
 from transforms.unreadable import Unreadable
 
 EPISODE = "episode_index"
@@ -139,7 +139,7 @@ def parquet(path: Path, wanted: Wanted = _every) -> pq.ParquetFile:
     with naming_faults(path):
         size = path.stat().st_size
         _check_magic(path, size)
-        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        file = pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True)
         _check_sizes(path, size, file.metadata, wanted)
         names = file.schema_arrow.names
     if len(set(names)) != len(names):
@@ -193,7 +193,7 @@ def _stated_runs(meta: pq.FileMetaData) -> Runs | None:
 def open_table(path: str) -> OpenTable:
     """The file from the worker's few open ones, or newly opened; raises Unreadable."""
     try:
-        stat = os.stat(path)  # noqa: PTH116 once per episode: building a Path costs as much as the call
+        stat = stat_of(path)
     except OSError:
         with naming_faults(path):
             raise
@@ -210,7 +210,7 @@ def open_table(path: str) -> OpenTable:
 
 def _opened(key: Key) -> OpenTable:
     with naming_faults(key[0]):
-        file = parquet(Path(key[0]))
+        file = parquet(located(key[0]))
         meta = file.metadata
         counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         groups = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

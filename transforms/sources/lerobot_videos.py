@@ -18,6 +18,7 @@ from transforms.part_writer import file_hash
 from transforms.sources.lerobot_episodes import Listed, Window
 from transforms.sources.lerobot_meta import Feature, Info
 from transforms.sources.lerobot_plan import finding
+from transforms.stores.paths import ObjectPath
 from transforms.unreadable import Unreadable
 
 PREFIX = "observation.images."
@@ -60,6 +61,11 @@ def camera_name(feature: str) -> str:
     return feature.removeprefix(PREFIX).removeprefix("observation.image.")
 
 
+def content_hash(path: Path) -> str:
+    """xxh3-128 of a file's bytes, as 32 hex digits; on a store, of the checksum that it keeps, and nothing is read."""
+    return path.checksum() if isinstance(path, ObjectPath) else file_hash(path)
+
+
 def probed(path: Path, decoder: Prober | None = None) -> ProbedVideo:
     """Packets and hash of a file, kept for the last few files of this worker; raises Unreadable."""
     try:
@@ -71,7 +77,7 @@ def probed(path: Path, decoder: Prober | None = None) -> ProbedVideo:
         known = _probed.get(key)
     if known is None:
         try:
-            known = ProbedVideo((decoder or shared_decoder()).probe(str(path)), file_hash(path))
+            known = ProbedVideo((decoder or shared_decoder()).probe(str(path)), content_hash(path))
         except OSError as error:
             raise Unreadable("unreadable", f"{path}: {error}; check the file's permissions") from error
         except Unreadable as error:

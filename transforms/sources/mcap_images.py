@@ -20,6 +20,7 @@ from transforms.sources.ros_images import is_depth
 from transforms.sources.ros_layout import Wire
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
+from transforms.stores.paths import located
 
 
 class ImageFile(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 
     def read(number: int) -> tuple[Path, Callable[[], BatchImages]]:
         file, at, size, _ = place.batches[number]
-        path = Path(ref.uri).with_name(place.files[file].name)
+        path = located(ref.uri).with_name(place.files[file].name)
         return path, lambda: _batch(str(path), path.stat().st_mtime_ns, at, size, place, file)
 
     counts = [batch[3] for batch in place.batches]
@@ -83,7 +84,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 @lru_cache(maxsize=4)
 def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace, number: int) -> BatchImages:
     """A batch's images, kept while frames of it are asked for; a file that has changed is read anew."""
-    path = Path(file)
+    path = located(file)
     with path.open("rb") as handle:
         found = records.messages_in(records.records_at(handle, path.stat().st_size, at, size))
     rows = np.flatnonzero(np.isin(found.channel, place.files[number].channels))

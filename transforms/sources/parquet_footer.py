@@ -6,9 +6,9 @@ A footer is Thrift's compact protocol: FileMetaData {1: version, 2: schema, 3: n
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from transforms.stores.files import pread, size_of
 from transforms.unreadable import Unreadable
 
 _MAGIC = b"PAR1"
@@ -95,11 +95,11 @@ def stated_rows(path: Path) -> int:
     """
     try:
         with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            tail = os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+            size = size_of(file)
+            tail = pread(file, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
             length = int.from_bytes(tail[:4], "little")
             if tail[4:] != _MAGIC or size < _TAIL_BYTES + len(_MAGIC):
-                head = os.pread(file.fileno(), 4, 0)
+                head = pread(file, 4, 0)
                 if size and head != _MAGIC:
                     raise Unreadable("wrong_format", f"{path}: starts with {head!r}, not {_MAGIC!r}: no Parquet file")
                 raise Unreadable("truncated", f"{path}: {size} bytes without a Parquet footer; copy it again")
@@ -107,9 +107,9 @@ def stated_rows(path: Path) -> int:
             if start < len(_MAGIC):
                 raise Unreadable("corrupt", f"{path}: a footer of {length} bytes in a file of {size}; copy it again")
             try:
-                return _num_rows(os.pread(file.fileno(), min(length, _HEAD_BYTES), start))
+                return _num_rows(pread(file, min(length, _HEAD_BYTES), start))
             except IndexError:  # a schema longer than the head
-                return _num_rows(os.pread(file.fileno(), length, start))
+                return _num_rows(pread(file, length, start))
     except FileNotFoundError as error:
         raise Unreadable("absent", f"{path} is absent; restore it or take it out of the metadata") from error
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from transforms.sources.rlds_leaf import Kind, Leaf
+from transforms.stores.paths import located, stat_of
 from transforms.unreadable import Unreadable
 
 FEATURES = "features.json"
@@ -124,7 +124,7 @@ def _leaves(node: _Node, key: str) -> list[Leaf]:
 @lru_cache(maxsize=64)
 def _parse_features(path: str, _modified_ns: int) -> tuple[Mapping[str, Leaf], str]:
     try:
-        leaves = _leaves(msgspec.json.decode(Path(path).read_bytes(), type=_Node), "")
+        leaves = _leaves(msgspec.json.decode(located(path).read_bytes(), type=_Node), "")
         return MappingProxyType({leaf.key: leaf for leaf in leaves}), ""
     except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
         return {}, f"{FEATURES} cannot be read ({error}); types are inferred from the records"
@@ -134,7 +134,7 @@ def load_features(folder: Path | str) -> tuple[Mapping[str, Leaf], str]:
     """The declared features by key, and why there are none (empty where there are); a missing file is no fault."""
     path = f"{folder}/{FEATURES}"
     try:
-        found = os.stat(path)  # noqa: PTH116 once per record: building a Path costs as much as the call
+        found = stat_of(path)
     except OSError:
         return {}, ""
     return _parse_features(path, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else ({}, "")

@@ -28,6 +28,7 @@ from transforms.sources.ros_collect import Collected, TopicCollector
 from transforms.sources.ros_images import images_of
 from transforms.sources.ros_streams import STAGE, BagStart, build_streams, camera_frames, guessed, some, start_of_bag
 from transforms.sources.ros_topics import Topic, field_values, filled_fields
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm")
@@ -105,7 +106,7 @@ def is_beside_bag(video: Path) -> bool:
         return False
     words = video.name.split(".")
     stems = [video.parent, *(video.with_name(".".join(words[:n])) for n in range(1, len(words)))]
-    return any(Path(f"{stem}{suffix}").is_file() for stem in stems for suffix in BAG_SUFFIXES)
+    return any(located(f"{stem}{suffix}").is_file() for stem in stems for suffix in BAG_SUFFIXES)
 
 
 def assemble(ref: RecordingRef, source: Source, bag: Bag, videos: Mapping[str, Path]) -> Recording:

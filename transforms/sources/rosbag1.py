@@ -17,6 +17,7 @@ from transforms.sources.ros_recording import guessed_of, named_topics, recorded
 from transforms.sources.ros_streams import BagStart
 from transforms.sources.rosbag1_images import image_ref, read_images
 from transforms.sources.rosbag1_read import BagReading
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 __all__ = ["detect", "guess", "plan", "read", "read_images"]
@@ -68,7 +69,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
 
     Raises Unreadable: `absent`, `empty`, `truncated`, `required_missing`.
     """
-    path = Path(ref.uri)
+    path = located(ref.uri)
     if not path.is_file():
         raise Unreadable("absent", f"{path.name} does not exist any more; restore it or correct the source's path")
     found = Collected(named_topics(source.topics))

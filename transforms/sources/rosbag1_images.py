@@ -19,6 +19,7 @@ from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag1_messages import messages_in
 from transforms.sources.rosbag1_read import BagReading
+from transforms.stores.paths import located
 
 
 class ImagePlace(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
     Raises Unreadable where the file is gone or changed, IndexError for an image that the camera does not have.
     """
     place = msgspec.json.decode(ref.place, type=ImagePlace)
-    path = Path(ref.uri)
+    path = located(ref.uri)
 
     def read(number: int) -> tuple[Path, Callable[[], BatchImages]]:
         at, size, _ = place.batches[number]
@@ -62,7 +63,7 @@ def read_images(ref: ImageRef, indices: Sequence[int]) -> list[bytes]:
 @lru_cache(maxsize=4)
 def _batch(file: str, _mtime_ns: int, at: int, size: int, place: ImagePlace) -> BatchImages:
     """A batch's images, kept while frames of it are asked for; a file that has changed is read anew."""
-    path = Path(file)
+    path = located(file)
     with path.open("rb") as handle:
         if size:
             handle.seek(at)

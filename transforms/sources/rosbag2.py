@@ -24,6 +24,7 @@ from transforms.sources.ros_streams import BagStart
 from transforms.sources.ros_topics import Topic
 from transforms.sources.ros_wire import Decoder
 from transforms.sources.rosbag2_metadata import lost_of
+from transforms.stores.paths import ObjectPath
 from transforms.unreadable import Unreadable
 
 FORMAT = "rosbag2"
@@ -60,6 +61,9 @@ def is_database(path: Path) -> bool:
 
 def _problem(path: Path) -> Problem | None:
     """Why a file is no bag, from its tables alone; None where it is one."""
+    if isinstance(path, ObjectPath):
+        detail = f"{path}: .db3 bags are read from local files alone; copy it here, or convert it to MCAP"
+        return Problem("unreadable", detail)
     if path.stat().st_size == 0:
         return Problem("empty", f"{path.name} is empty (0 bytes); record it again or leave it out")
     if not is_database(path):

