@@ -183,8 +183,8 @@ def load_deployment(path: Path) -> Deployment:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DeploymentError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {error}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        raise DeploymentError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from error
     if not isinstance(found, dict):
         raise DeploymentError(f"{path}:1: need keys such as `config:` and `sources:`")
     try:

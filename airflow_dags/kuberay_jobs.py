@@ -31,9 +31,7 @@ class KubeRayJobs:
 
     def look(self, name: str) -> JobState | None:
         try:
-            found = self._objects.get_namespaced_custom_object(
-                _GROUP, _VERSION, self.cluster.namespace, _PLURAL, name
-            )
+            found = self._objects.get_namespaced_custom_object(_GROUP, _VERSION, self.cluster.namespace, _PLURAL, name)
         except ApiException as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -100,9 +98,7 @@ class KubeRayJobs:
 
     def _refused(self, verb: str, name: str, error: ApiException) -> SubmissionError:
         said = str(error.body or error.reason).strip()
-        return SubmissionError(
-            f"cannot {verb} RayJob {self.cluster.namespace}/{name}: answered {error.status}: {said}"
-        )
+        return SubmissionError(f"cannot {verb} RayJob {self.cluster.namespace}/{name}: answered {error.status}: {said}")
 
     def _unreachable(self, error: Exception) -> SubmissionError:
         return SubmissionError(f"the API server of namespace {self.cluster.namespace} cannot be reached: {error}")

@@ -46,7 +46,9 @@ class LocalJobs:
         except OSError as error:
             raise SubmissionError(f"cannot keep jobs in {self.cluster.jobs}: {error}") from error
         command = [self.cluster.python, "-m", "beam_pipeline", *job.arguments]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHONPATH"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHONPATH"))
+        }
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -60,9 +60,9 @@ class Seen:
         return [name for name, now in self.sources.items() if not now.files and name not in before.sources]
 
     def settled(self, seconds: float) -> bool:
-        """Whether every file was left alone for so long. Raises nothing: files without a time count as settled."""
+        """Whether every file was left alone for so long; files without a time, or with one far ahead, count as such."""
         newest = [now.newest_s for now in self.sources.values() if now.newest_s is not None]
-        return not newest or time.time() - max(newest) >= seconds
+        return not newest or abs(time.time() - max(newest)) >= seconds
 
 
 @dataclass(frozen=True)

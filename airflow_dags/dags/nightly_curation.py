@@ -120,7 +120,9 @@ def build(deployment: Deployment) -> DAG:
             own = deployment_of(get_current_context())
             manifest = newest_manifest(own.output)
             if manifest is None:
-                raise AirflowFailException(f"decide ended well, but {own.output} has no manifest; is it another folder?")
+                raise AirflowFailException(
+                    f"decide ended well, but {own.output} has no manifest; is it another folder?"
+                )
             before, now = read_record(own), seen_from_json(seen)
             digests = {**before.sources, **{name: listing.digest for name, listing in now.sources.items()}}
             write_record(own, Published(digests, now.config, manifest.digest))
