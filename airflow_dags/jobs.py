@@ -81,7 +81,7 @@ def job_name(dag_id: str, run_id: str, command: str, source: str | None, argumen
 
 
 def attach_or_submit(submitter: Submitter, job: Job) -> Submitted:
-    """Take the job that runs or has ended well under this name; else submit it, anew under the next suffix if it failed.
+    """Take the job that runs or has ended well under this name; else submit it, under the next suffix where it failed.
 
     Raises SubmissionError.
     """

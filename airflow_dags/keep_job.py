@@ -1,4 +1,4 @@
-"""`python keep_job.py FOLDER COMMAND...`: runs a job's command and keeps its exit status; holds the job's lock meanwhile.
+"""`python keep_job.py FOLDER COMMAND...`: runs a job's command, holding its lock, and keeps its exit status.
 
 It stands alone, so that it runs wherever a job is started.
 """

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseOperator, BaseOperatorLink, BaseXCom
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -30,9 +30,7 @@ class ReportLink(BaseOperatorLink):
     xcom_key = "report_url"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        from airflow.sdk import XCom  # type: ignore[attr-defined]
-
-        return str(XCom.get_value(key=self.xcom_key, ti_key=ti_key) or "")
+        return str(BaseXCom.get_value(key=self.xcom_key, ti_key=ti_key) or "")
 
 
 def report_url(deployment: Deployment) -> str:
@@ -118,7 +116,6 @@ class CurationJob(BaseOperator):
             method_name="resume",
             kwargs={"job": submitted.name},
         )
-        raise AssertionError("defer does not return")
 
     def resume(self, context: Any, event: dict[str, Any], job: str) -> str:
         """Show what the job printed and fail as it failed; returns the job's name."""
@@ -127,7 +124,8 @@ class CurationJob(BaseOperator):
         for line in printed.splitlines()[-_SHOWN_LINES:]:
             self.log.info("%s", line)
         if event["status"] == Status.SUCCEEDED.value:
-            context["ti"].xcom_push(ReportLink.xcom_key, report_url(deployment))
+            if self.command == "decide":
+                context["ti"].xcom_push(ReportLink.xcom_key, report_url(deployment))
             return job
         status = event["exit_status"]
         said = f"{self.command} failed as job {job}, exit status {status}: {event['message']}".rstrip(": ")

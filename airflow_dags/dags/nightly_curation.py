@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_dags.alerts import deadline_missed, run_failed
 from airflow_dags.deployment import Deployment, deployment_path, load_deployment
 from airflow_dags.operator import CurationJob, report_url
-from airflow_dags.sensor import NewDataSensor, check, seen_as_json, seen_from_json
+from airflow_dags.sensor import NewDataSensor, seen_from_json
 
 DOC = """
 Waits for new recordings, measures each source that has some (`evidence`), decides across all sources (`decide`:

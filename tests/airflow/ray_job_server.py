@@ -42,7 +42,8 @@ def start(folder: Path, token: str) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     ray = str(Path(sys.executable).with_name("ray"))
-    words = "start --head --block --num-cpus=2 --port=6399 --dashboard-host=127.0.0.1 --dashboard-port=8265".split()
+    words = ["start", "--head", "--block", "--num-cpus=2", "--port=6399"]
+    words += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
     sizes = ["--object-store-memory=100000000", f"--temp-dir={folder}/r", "--node-ip-address=127.0.0.1"]
     with (folder / "ray.log").open("wb") as log:
         subprocess.Popen([ray, *words, *sizes], env=environment, stdout=log, stderr=log)

@@ -32,7 +32,7 @@ print("FOUND" + json.dumps({{
     "mapped": sorted(task.task_id for task in dag.tasks if task.is_mapped),
     "params": {{name: dag.params.get_param(name).schema for name in dag.params}},
     "rules": {{task.task_id: str(getattr(task.trigger_rule, "value", task.trigger_rule)) for task in dag.tasks}},
-    "deadline_s": [alert.interval.total_seconds() for alert in (dag.deadline if isinstance(dag.deadline, list) else [dag.deadline])],
+    "deadline_s": [alert.interval.total_seconds() for alert in dag.deadline],
     "catchup": dag.catchup, "active": dag.max_active_runs,
     "assets": [asset.name for asset in dag.get_task("announce").outlets],
     "links": [link.name for link in dag.get_task("decide").operator_extra_links],
