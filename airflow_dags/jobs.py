@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from airflow_dags.deployment import Cluster, KubeRayCluster, LocalCluster
 
@@ -65,10 +65,14 @@ class Submitter(Protocol):
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job by the name it has on the cluster; `attached` where it was there before."""
+    """A job by the name it has on the cluster, and whether it was submitted now or was there before."""
 
     name: str
-    attached: bool
+    how: Literal["submitted", "attached to the running job", "took the job that has ended well,"]
+
+    @property
+    def attached(self) -> bool:
+        return self.how != "submitted"
 
 
 def job_name(dag_id: str, run_id: str, command: str, source: str | None, arguments: tuple[str, ...]) -> str:
@@ -89,9 +93,11 @@ def attach_or_submit(submitter: Submitter, job: Job) -> Submitted:
         name = job.name if number == 1 else f"{job.name}-{number}"
         state = submitter.look(name)
         if state is None:
-            return Submitted(name, attached=not submitter.submit(name, job))
-        if state.status is not Status.FAILED:
-            return Submitted(name, attached=True)
+            return Submitted(name, "submitted" if submitter.submit(name, job) else "attached to the running job")
+        if state.status is Status.RUNNING:
+            return Submitted(name, "attached to the running job")
+        if state.status is Status.SUCCEEDED:
+            return Submitted(name, "took the job that has ended well,")
     raise SubmissionError(f"{job.name} failed {_TRIES - 1} times; trigger a new run once the cause is mended")
 
 

@@ -61,23 +61,25 @@ class JobTrigger(BaseTrigger):
                 state = await asyncio.to_thread(submitter.look, self.job)
             except SubmissionError as error:
                 if time.monotonic() - answered_s > _SILENT_S:
-                    yield TriggerEvent({"status": "unknown", "exit_status": None, "message": str(error)})
+                    yield self._event("unknown", None, str(error))
                     return
                 self.log.warning("%s; asked again", error)
             else:
                 answered_s = time.monotonic()
                 if state is None:
-                    yield TriggerEvent({"status": "gone", "exit_status": None, "message": "the cluster lost the job"})
+                    yield self._event("gone", None, "the cluster knows it no more")
                     return
                 if state.status is not Status.RUNNING:
-                    found = {"status": state.status.value, "exit_status": state.exit_status, "message": state.message}
-                    yield TriggerEvent(found)
+                    yield self._event(state.status.value, state.exit_status, state.message)
                     return
             await asyncio.sleep(min(deployment.poll_seconds, 10.0))
 
     async def on_kill(self) -> None:
         deployment = await asyncio.to_thread(self._deployment)
         await asyncio.to_thread(submitter_for(deployment.cluster).stop, self.job)
+
+    def _event(self, status: str, exit_status: int | None, message: str) -> TriggerEvent:
+        return TriggerEvent({"job": self.job, "status": status, "exit_status": exit_status, "message": message})
 
     def _deployment(self) -> Deployment:
         from pathlib import Path
@@ -109,17 +111,15 @@ class CurationJob(BaseOperator):
         except SubmissionError as error:
             raise AirflowException(str(error)) from error
         self._running = (submitter, submitted.name)
-        how = "attached to the job that is there" if submitted.attached else "submitted"
-        self.log.info("%s %s: python -m beam_pipeline %s", how, submitted.name, " ".join(job.arguments))
+        self.log.info("%s %s: python -m beam_pipeline %s", submitted.how, submitted.name, " ".join(job.arguments))
         self.defer(
             trigger=JobTrigger(str(deployment_path().resolve()), submitted.name),
             method_name="resume",
-            kwargs={"job": submitted.name},
         )
 
-    def resume(self, context: Any, event: dict[str, Any], job: str) -> str:
+    def resume(self, context: Any, event: dict[str, Any]) -> str:
         """Show what the job printed and fail as it failed; returns the job's name."""
-        deployment = deployment_of(context)
+        deployment, job = deployment_of(context), str(event["job"])
         printed = submitter_for(deployment.cluster).logs(job)
         for line in printed.splitlines()[-_SHOWN_LINES:]:
             self.log.info("%s", line)

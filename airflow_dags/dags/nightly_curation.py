@@ -70,7 +70,6 @@ def build(deployment: Deployment) -> DAG:
         catchup=deployment.catchup,
         max_active_runs=1,
         params=parameters(deployment),
-        render_template_as_native_obj=True,
         default_args={"retries": deployment.retries, "retry_delay": timedelta(minutes=deployment.retry_minutes)},
         on_failure_callback=run_failed,
         deadline=DeadlineAlert(

@@ -95,8 +95,9 @@ def deploy(sample: Path, migrated_home: Path) -> Callable[..., Deployed]:
         home = folder / "home"
         shutil.copytree(migrated_home, home)
         (home / "airflow.cfg").unlink(missing_ok=True)
-        (folder / "config.yaml").write_text((sample / "sample.yaml").read_text().replace("path: ", f"path: {sample}/"))
-        shutil.copy(sample / "panda.urdf", folder)
+        config = (sample / "sample.yaml").read_text()
+        config = config.replace("path: ", f"path: {sample}/").replace("urdf: ", f"urdf: {sample}/")
+        (folder / "config.yaml").write_text(config)
         (folder / "deployment.yaml").write_text(yaml.safe_dump({**deployment_of(sample), **changes}))
         return Deployed(folder, environment_of(folder))
 

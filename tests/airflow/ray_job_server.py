@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from airflow_dags.deployment import RayJobsCluster
-from airflow_dags.jobs import Job, JobState, Status, SubmissionError, attach_or_submit
+from airflow_dags.jobs import Job, JobState, Status, SubmissionError, Submitted, attach_or_submit
 from airflow_dags.ray_jobs import RayJobs
 
 ADDRESS = "http://127.0.0.1:8265"
@@ -69,6 +69,11 @@ def ended(submitter: RayJobs, name: str) -> JobState:
         time.sleep(0.3)
 
 
+def said(submitted: Submitted) -> list[str]:
+    """Its name, and how it came about."""
+    return [submitted.name, submitted.how]
+
+
 def main(folder: Path, python: str, root: str, config: str) -> None:
     raise_loopback()
     start(folder, "a-token-of-forty-characters-for-the-test")
@@ -83,19 +88,19 @@ def main(folder: Path, python: str, root: str, config: str) -> None:
     words = ("evidence", "--config", config, "--output", output, "--source", "sample_isaac")
     job = Job("evidence-sample-isaac-0", words, {"SAID": "hello"})
     found["before"] = submitter.look(job.name)
-    found["first"] = dataclasses.asdict(attach_or_submit(submitter, job))
-    found["second"] = dataclasses.asdict(attach_or_submit(submitter, job))
+    found["first"] = said(attach_or_submit(submitter, job))
+    found["second"] = said(attach_or_submit(submitter, job))
     found["submitted twice"] = submitter.submit(job.name, job)
     state = ended(submitter, job.name)
     found["ended"] = [state.status.value, state.exit_status]
     found["logs"] = submitter.logs(job.name)
-    found["third"] = dataclasses.asdict(attach_or_submit(submitter, job))
+    found["third"] = said(attach_or_submit(submitter, job))
     bad = Job("evidence-bad-0", ("evidence", "--config", "/none.yaml", "--output", output), {})
     attach_or_submit(submitter, bad)
     state = ended(submitter, bad.name)
     found["failed"] = [state.status.value, state.exit_status]
     again = attach_or_submit(submitter, bad)
-    found["again"] = dataclasses.asdict(again)
+    found["again"] = said(again)
     submitter.stop(again.name)
     found["stopped"] = ended(submitter, again.name).status.value
     submitter.stop("unknown")

@@ -239,7 +239,7 @@ def test_the_trigger_waits_until_the_job_has_ended(api: ApiServer, trigger: JobT
             return dict(event.payload)
         raise AssertionError("no event")
 
-    assert asyncio.run(wait()) == {"status": "succeeded", "exit_status": 0, "message": ""}
+    assert asyncio.run(wait()) == {"job": JOB.name, "status": "succeeded", "exit_status": 0, "message": ""}
     assert api.asked.count(f"GET {RAYJOBS}/{JOB.name}") > 3
 
 

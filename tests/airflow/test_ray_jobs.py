@@ -56,8 +56,8 @@ def test_without_its_token_the_cluster_refuses(found: dict[str, Any]) -> None:
 def test_submits_once_and_attaches(found: dict[str, Any]) -> None:
     name = "evidence-sample-isaac-0"
     assert found["before"] is None
-    assert found["first"] == {"name": name, "attached": False}
-    assert found["second"] == {"name": name, "attached": True}
+    assert found["first"] == [name, "submitted"]
+    assert found["second"] == [name, "attached to the running job"]
     assert found["submitted twice"] is False
 
 
@@ -65,12 +65,12 @@ def test_the_real_command_measures(found: dict[str, Any], short_folder: Path) ->
     assert found["ended"] == ["succeeded", 0]
     assert "sample_isaac: " in found["logs"]
     assert (short_folder / "set/_evidence/source=sample_isaac/source.json").exists()
-    assert found["third"]["attached"], "what has ended well is not run again"
+    assert found["third"] == ["evidence-sample-isaac-0", "took the job that has ended well,"]
 
 
 def test_what_failed_tells_its_exit_status_and_gets_a_new_suffix(found: dict[str, Any]) -> None:
     assert found["failed"] == ["failed", 2]
-    assert found["again"] == {"name": "evidence-bad-0-2", "attached": False}
+    assert found["again"] == ["evidence-bad-0-2", "submitted"]
 
 
 def test_stop(found: dict[str, Any]) -> None:
