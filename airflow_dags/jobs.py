@@ -75,9 +75,9 @@ class Submitted:
         return self.how != "submitted"
 
 
-def job_name(dag_id: str, run_id: str, command: str, source: str | None, arguments: tuple[str, ...]) -> str:
+def job_name(run: tuple[str, ...], command: str, source: str | None, arguments: tuple[str, ...]) -> str:
     """A name for a job: readable in front, and the same for the same task of the same run with the same arguments."""
-    parts = "\0".join((dag_id, run_id, command, source or "", *arguments))
+    parts = "\0".join((*run, command, source or "", *arguments))
     digest = hashlib.sha256(parts.encode()).hexdigest()[:12]
     readable = re.sub(r"[^a-z0-9]+", "-", f"{command}-{source or 'all'}".lower()).strip("-")
     room = NAME_LENGTH - len(digest) - len("-") - len("-99")

@@ -53,16 +53,17 @@ class LocalJobs:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # The keeper inherits the lock, so the job counts as running from here until the keeper is gone.
-            keeper = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("keep_job.py")), str(folder), *command],
-                cwd=self.cluster.working_directory,
-                env={**inherited, **job.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=(folder / _LOG).open("wb"),
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(lock,),
-            )
+            with (folder / _LOG).open("wb") as log:
+                keeper = subprocess.Popen(
+                    [sys.executable, str(Path(__file__).with_name("keep_job.py")), str(folder), *command],
+                    cwd=self.cluster.working_directory,
+                    env={**inherited, **job.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
             (folder / _PID).write_text(str(keeper.pid), encoding="utf-8")
         except OSError as error:
             raise SubmissionError(f"cannot start {command[0]} in {self.cluster.working_directory}: {error}") from error

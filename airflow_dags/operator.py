@@ -145,6 +145,9 @@ class CurationJob(BaseOperator):
         words = [self.command, "--config", deployment.config, "--output", deployment.output]
         words += ["--source", self.source] if self.source else []
         arguments = (*words, *deployment.arguments)
-        run = context["dag_run"]
-        name = job_name(run.dag_id, run.run_id, self.command, self.source, arguments)
+        run, logical = context["dag_run"], context.get("logical_date")
+        # Retries leave max_tries as it is; clearing the task, which asks to run it anew, raises it.
+        cleared = str(context["ti"].max_tries)
+        which = (run.dag_id, logical.isoformat() if logical else run.run_id, cleared)
+        name = job_name(which, self.command, self.source, arguments)
         return Job(name, arguments, deployment.environment)

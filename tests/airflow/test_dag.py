@@ -20,7 +20,7 @@ import json, sys, time
 from airflow.dag_processing.dagbag import DagBag
 import airflow.models, airflow.sdk.definitions.dag
 loaded = set(sys.modules)
-bag = DagBag({folder!r}, include_examples=False, collect_dags=False)
+bag = DagBag({folder!r}, collect_dags=False)
 start = time.perf_counter()
 bag.collect_dags({folder!r})
 took = time.perf_counter() - start

@@ -93,13 +93,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_names_are_the_same_in_every_try_and_differ_by_what_is_run() -> None:
-    name = job_name("nightly_curation", "manual__1", "evidence", "Kitchen_2", ("evidence", "--source", "Kitchen_2"))
-    assert name == job_name(
-        "nightly_curation", "manual__1", "evidence", "Kitchen_2", ("evidence", "--source", "Kitchen_2")
-    )
+    run, words = ("nightly_curation", "2026-11-26"), ("evidence", "--source", "Kitchen_2")
+    name = job_name(run, "evidence", "Kitchen_2", words)
+    assert name == job_name(run, "evidence", "Kitchen_2", words)
     assert name.startswith("evidence-kitchen-2-")
-    assert name != job_name("nightly_curation", "manual__2", "evidence", "Kitchen_2", ("evidence",))
-    assert len(job_name("d", "r", "evidence", "x" * 200, ()) + "-99") <= 47
+    assert name != job_name(("nightly_curation", "2026-11-27"), "evidence", "Kitchen_2", words)
+    assert name != job_name(run, "evidence", "Kitchen_2", (*words, "--runner=RayRunner"))
+    assert len(job_name(run, "evidence", "x" * 200, ()) + "-99") <= 47
 
 
 def test_the_exit_status_stands_in_rays_message() -> None:
