@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
@@ -20,11 +22,11 @@ PIPELINE_PYTHON = Path(os.environ.get("DEMOSIFT_PYTHON", ROOT / ".venv/bin/pytho
 ABSENT = "Airflow is absent here: make test-airflow runs this in .venv-airflow"
 SOURCES = ("sample_rlds", "sample_isaac", "sample_lerobot")
 
-# Airflow reads its settings when it is imported, which test modules do after this
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
-os.environ["PYTHONPATH"] = str(ROOT)
+if find_spec("airflow"):  # elsewhere all is skipped, and other tests' environment is left alone
+    # Airflow reads its settings when it is imported, which test modules do after this
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+    os.environ["PYTHONPATH"] = str(ROOT)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,6 @@ class Deployed:
         return sorted(path.name for path in (self.output / "_manifests").glob("*.json"))
 
     def command(self, date: str, **params: object) -> list[str]:
-        import json
-
         airflow = str(Path(sys.executable).with_name("airflow"))
         conf = ["--conf", json.dumps(params)] if params else []
         return [airflow, "dags", "test", "nightly_curation", date, *conf]
