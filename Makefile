@@ -6,7 +6,7 @@ TF := .venv-tensorflow
 SEED ?= 7
 TESTERS ?= 2
 
-.PHONY: run test test-lerobot test-tensorflow lint clean tensorflow rivals juicer
+.PHONY: run test test-lerobot test-tensorflow test-airflow lint clean tensorflow rivals juicer airflow
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -41,6 +41,19 @@ $(TF)/.installed: requirements-tensorflow.txt setup.py
 	$(TF)/bin/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	touch $@
 
+airflow: $(VENV)/.installed .venv-airflow/.installed  ## Airflow on this machine with the DAG, on 127.0.0.1:8080; see docs/airflow.md.
+	test -d out/sample-input || $(BIN)/python -m examples.make_sample out/sample-input --seed $(SEED)
+	.venv-airflow/bin/python -m airflow_dags.start_local
+
+test-airflow: $(VENV)/.installed .venv-airflow/.installed  ## The DAG in Airflow, with the real command on the sample.
+	.venv-airflow/bin/python -m pip install --quiet --no-compile --requirement airflow_dags/requirements-test.txt
+	.venv-airflow/bin/python -m pytest tests/airflow
+
+.venv-airflow/.installed: airflow_dags/requirements.txt
+	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
+	.venv-airflow/bin/python -m pip install --quiet --no-compile --requirement airflow_dags/requirements.txt
+	touch $@
+
 rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environment of their own.
 
 .venv-rivals/.installed: requirements-rivals.txt
@@ -72,4 +85,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .venv-juicer .kubectl out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot .venv-airflow .venv-rivals .venv-juicer .kubectl out build dist *.egg-info
