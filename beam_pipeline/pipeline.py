@@ -24,7 +24,7 @@ from beam_pipeline.output_folder import MANIFESTS, REPORT, Output, OutputError, 
 from beam_pipeline.preflight import keep_apart
 from beam_pipeline.publish import publish
 from beam_pipeline.read_again import ReadAgain, UnreadableEpisodes, check_read
-from beam_pipeline.report.make import report_files
+from beam_pipeline.report.make import report_files, start_reading
 from beam_pipeline.runner import PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.summary import SourceOutcomes
@@ -274,12 +274,13 @@ class MultimodalPipeline:
         except (VerdictError, UnreadableEpisodes):
             shutil.rmtree(held.staging)
             raise
+        tables = start_reading(held, plan.files)
         parts = [plan_part(held.staging, part) for part in plan.parts]
         parts += [PlannedPart("", 0, stays=file) for file in plan.files if file.path.startswith(f"{TRANSITIONS}/")]
         work.run(lambda p: self.write(p | beam.Create(parts).with_output_types(PlannedPart), held, plan), held.staging)
         reports = {report.path: report for report in (*plan.files, *read_reports(held.staging))}
         summary = work.summary(plan, list(reports.values()))
-        told = report_files(held, list(reports.values()), summary, roots, config.media)
+        told = report_files(held, list(reports.values()), summary, roots, config.media, tables=tables.result())
         manifest = publish(held, list(reports.values()), work.version, summary, sink_text(config.sink), told)
         return RunResult(
             output=held.path,

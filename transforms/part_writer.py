@@ -24,6 +24,8 @@ Compression = Literal["zstd", "lz4", "snappy", "none"]
 _LEVELS = {"zstd": range(1, 23), "lz4": range(1, 13)}
 _GROUP_BYTES = 4 << 20
 """A row group is closed at this size too, so that rows with images bound the memory of writer and reader."""
+_HELD_BYTES = 64 << 20
+"""Arrow gives back what encoding took, several times a row group's size, whenever this much has been written."""
 _CHUNK = 1 << 20
 
 
@@ -79,6 +81,7 @@ class PartWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0
+        self._written_bytes = 0
         self.rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -106,8 +109,10 @@ class PartWriter:
                 start = stop
         left = held.slice(start)
         self._pending, self._pending_rows, self._pending_bytes = left.to_batches(), left.num_rows, left.nbytes
-        # Arrow keeps for itself what encoding took, several times the row group's size
-        pa.default_memory_pool().release_unused()
+        self._written_bytes += held.nbytes - left.nbytes
+        if self._written_bytes >= _HELD_BYTES or not whole:
+            self._written_bytes = 0
+            pa.default_memory_pool().release_unused()
 
 
 def group_ends(sizes: NDArray[np.int64], most_rows: int, most_bytes: int) -> Iterator[tuple[int, bool]]:

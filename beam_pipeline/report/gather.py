@@ -91,11 +91,27 @@ class Facts:
     disagreements: Sequence[str]
 
 
-def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
-    """Read everything; what is read of episodes themselves is bounded, whatever the size of the run."""
+@dataclass(frozen=True)
+class Tables:
+    """What is read of whole tables: ledger, the worst value of each check and episode, what was not run, statuses."""
+
+    ledger: Ledger
+    measured: Mapping[str, Measured]
+    not_run: Sequence[NotRun]
+    statuses: Mapping[str, Mapping[str, int]]
+
+
+def read_tables(curated: CuratedSet) -> Tables:
+    """Read ledger and evidence, a part file at a time."""
     ledger = read_ledger(curated)
     everything, not_run = read_measures(curated, ledger)
     measured = {check: worst_of_each(found) for check, found in everything.items()}
+    return Tables(ledger, measured, not_run, read_statuses(curated, ledger))
+
+
+def gather(curated: CuratedSet, tables: Tables, summary: RunSummary, album: Album) -> Facts:
+    """Read the rest; what is read of episodes themselves is bounded, whatever the size of the run."""
+    ledger, measured = tables.ledger, tables.measured
     n_relabelled, relabelled = read_relabelled(curated)
     chosen = choose(ledger, measured, relabelled)
     findings = read_findings(curated, [choice.episode_id for choice in chosen.episodes()])
@@ -117,8 +133,8 @@ def gather(curated: CuratedSet, summary: RunSummary, album: Album) -> Facts:
         constant=[d for d in drawn if d.constant],
         lengths=[d for d in (lengths_s, lengths_steps) if d is not None and not d.constant],
         joints=joint_tables(curated, summary.joints, measured, ledger),
-        not_run=not_run,
-        statuses=read_statuses(curated, ledger),
+        not_run=tables.not_run,
+        statuses=tables.statuses,
         instructions=instructions,
         n_instructions=n_instructions,
         chosen=chosen,

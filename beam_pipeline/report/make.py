@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -10,13 +11,23 @@ import msgspec
 from beam_pipeline.curated import CuratedSet
 from beam_pipeline.output_folder import FRAMES, REPORT, SUMMARY, Manifest, Output, OutputError
 from beam_pipeline.report.frames import Album
-from beam_pipeline.report.gather import gather
+from beam_pipeline.report.gather import Tables, gather, read_tables
 from beam_pipeline.report.looks import read_looks, write_looks
 from beam_pipeline.report.page import render
 from beam_pipeline.summary import RunSummary
 from transforms.coders import from_json
 from transforms.media import MediaParams
 from transforms.output_files import OUT, PartReport
+
+
+def start_reading(held: Output, files: Sequence[PartReport]) -> Future[Tables]:
+    """Read what a report needs of ledger and evidence in a thread, while the steps are written."""
+    pool = ThreadPoolExecutor(1)
+    tables = pool.submit(
+        read_tables, CuratedSet(held.staging / OUT, Manifest(0, None, "", "", tuple(files)), held.path)
+    )
+    pool.shutdown(wait=False)
+    return tables
 
 
 def report_files(
@@ -26,6 +37,7 @@ def report_files(
     roots: Mapping[str, str] | None = None,
     media: MediaParams | None = None,
     failures: Sequence[str] = (),
+    tables: Tables | None = None,
 ) -> Mapping[str, bytes]:
     """The report of a finished run, and the pictures in it, by name in the output folder; `failures` are of gates.
 
@@ -36,7 +48,7 @@ def report_files(
     manifest = Manifest(0, None, summary.config_hash, summary.code_version, tuple(files))
     curated = CuratedSet(folder, manifest, held.path)
     album = Album(curated, held.staging, read_looks(held.path / FRAMES), roots, media)
-    return _drawn(curated, summary, album, held.staging / FRAMES, failures)
+    return _drawn(curated, tables or read_tables(curated), summary, album, held.staging / FRAMES, failures)
 
 
 def remake(output: str | Path) -> Path:
@@ -52,7 +64,7 @@ def remake(output: str | Path) -> Path:
         raise OutputError(f"{place} is damaged ({error}); curate again") from error
     album = Album(curated, None, read_looks(folder / FRAMES))
     temporary = folder / f".{FRAMES}.new"
-    for name, body in _drawn(curated, summary, album, temporary).items():
+    for name, body in _drawn(curated, read_tables(curated), summary, album, temporary).items():
         new = folder / f".{name}.new"
         new.write_bytes(body)
         new.replace(folder / name)
@@ -60,9 +72,14 @@ def remake(output: str | Path) -> Path:
 
 
 def _drawn(
-    curated: CuratedSet, summary: RunSummary, album: Album, scratch: Path, failures: Sequence[str] = ()
+    curated: CuratedSet,
+    tables: Tables,
+    summary: RunSummary,
+    album: Album,
+    scratch: Path,
+    failures: Sequence[str] = (),
 ) -> Mapping[str, bytes]:
-    facts = gather(curated, summary, album)
+    facts = gather(curated, tables, summary, album)
     write_looks(list(facts.looks.values()), scratch)
     frames = scratch.read_bytes()
     scratch.unlink()
