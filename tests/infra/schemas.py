@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -85,36 +86,47 @@ def _repeated(schema: Document, value: Any, where: str) -> Iterator[str]:
             yield from _repeated(schema.get("properties", {}).get(name, {}), part, f"{where}.{name}")
 
 
-def custom_resource_faults(document: Document) -> list[str]:
-    """What KubeRay's definition of the kind refuses in a document, after its defaults are applied."""
+@cache
+def _custom_resource_faults(text: str) -> tuple[str, ...]:
+    document = json.loads(text)
     version = document["apiVersion"].removeprefix("ray.io/")
     schema = _structural(schema_folder(), document["kind"], version)
-    completed = _with_defaults(schema, copy.deepcopy(document))
+    completed = _with_defaults(schema, json.loads(text))
     errors = jsonschema.Draft202012Validator(schema).iter_errors(completed)
     faults = [f"{document['kind']}.{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
     metadata = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": document["metadata"]}
-    return faults + core_faults(metadata) + list(_repeated(schema, completed, document["kind"]))
+    return (*faults, *_core_faults(json.dumps(metadata)), *_repeated(schema, completed, document["kind"]))
 
 
-def core_faults(document: Document) -> list[str]:
-    """What Kubernetes' own schema refuses in a document, unknown fields included."""
+@cache
+def _core_faults(text: str) -> tuple[str, ...]:
+    document = json.loads(text)
     try:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
         place = ".".join(map(str, error.absolute_path))
-        return [f"{document['kind']} {document['metadata'].get('name')}.{place}: {error.message}"]
+        return (f"{document['kind']} {document['metadata'].get('name')}.{place}: {error.message}",)
     except kubernetes_validate.SchemaNotFoundError as error:
-        return [str(error.message)]
-    return []
+        return (str(error.message),)
+    return ()
+
+
+def document_faults(document: Document) -> list[str]:
+    """What its schema refuses in a document, unknown fields included: KubeRay's, with defaults applied, or Kubernetes'.
+
+    Each text is checked once, as Kubernetes' schemas are read anew for each document.
+    """
+    text = json.dumps(document, sort_keys=True)
+    custom = document["apiVersion"].startswith("ray.io/")
+    return list(_custom_resource_faults(text) if custom else _core_faults(text))
 
 
 def schema_faults(rendered: Rendered) -> list[str]:
     """Faults of all documents, and of the pods that come of them."""
     faults: list[str] = []
     for document in rendered.documents:
-        custom = document["apiVersion"].startswith("ray.io/")
-        faults += custom_resource_faults(document) if custom else core_faults(document)
+        faults += document_faults(document)
     for pod in rendered.pods():
         whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "labels": pod.labels}, "spec": pod.spec}
-        faults += [f"{pod.name}: {fault}" for fault in core_faults(whole)]
+        faults += [f"{pod.name}: {fault}" for fault in document_faults(whole)]
     return faults
