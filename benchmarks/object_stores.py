@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
 from benchmarks.store_corpora import CORPORA, LargeFile
-from benchmarks.store_servers import environment, store
+from benchmarks.store_servers import Store, environment, store
 from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Recording
 from transforms.loader import ReadRecording, plan, read_images
@@ -61,36 +61,40 @@ def same(one: Sequence[Recording], other: Sequence[Recording]) -> bool:
 def measure(scheme: str, formats: Sequence[str], megabytes: float, work: Path) -> list[Row]:
     """Rows of one store."""
     rows = []
-    for name in formats:
-        folder = work / name
-        large = CORPORA[name](folder, megabytes)
-        with store(scheme) as objects:
-            os.environ.update(environment(scheme, objects.proxy, work / "cache"))
-            os.environ["DEMOSIFT_STORE_TIMEOUT_S"] = "60"
-            url = objects.put_folder(name, large.folder)
-            forget()
-            started = time.perf_counter()
-            local = read_some(str(large.folder), large)
-            between = time.perf_counter()
-            remote = read_some(url, large)
-            ended = time.perf_counter()
-            shared_decoder().close()
-            fetched = objects.proxy.bytes_of("")
-            requests = sum(objects.proxy.requests.values())
-        wanted = sum(large.bytes_of[number] for number in large.read)
-        label = f"{scheme} {large.name}"
-        size = large.file.stat().st_size / 1e6
-        note = f"{fetched / 1e6:.2f} of {wanted / 1e6:.2f} MB, {len(large.read)} of {len(large.bytes_of)} episodes"
-        rows.append(
-            Row(f"{label}: fetched", fetched / wanted, "x the episodes' bytes", f"{note} of a {size:.0f} MB file")
-        )
-        rows.append(Row(f"{label}: same", float(same(local, remote)), "", "streams equal those of the local file"))
-        rows.append(Row(f"{label}: requests", requests, "", ""))
-        times = f"{between - started:.1f} s from the local file"
-        rows.append(Row(f"{label}: time", ended - between, "s", times))
-        shutil.rmtree(folder)
-        shutil.rmtree(work / "cache", ignore_errors=True)
+    with store(scheme) as objects:
+        os.environ.update(environment(scheme, objects.proxy, work / "cache"))
+        os.environ["DEMOSIFT_STORE_TIMEOUT_S"] = "60"
+        for name in formats:
+            large = CORPORA[name](work / name, megabytes)
+            rows += measure_one(objects, large)
+            objects.remove(f"{large.name}/{large.file.relative_to(large.folder).as_posix()}")
+            shutil.rmtree(work / name)
+            shutil.rmtree(work / "cache")
     return rows
+
+
+def measure_one(objects: Store, large: LargeFile) -> list[Row]:
+    """Rows of one large file."""
+    url = objects.put_folder(large.name, large.folder)
+    shared_decoder().close()  # one that runs knows another store
+    forget()
+    started = time.perf_counter()
+    local = read_some(str(large.folder), large)
+    between = time.perf_counter()
+    objects.proxy.forget()
+    remote = read_some(url, large)
+    ended = time.perf_counter()
+    fetched, requests = objects.proxy.bytes_of(""), sum(objects.proxy.requests.values())
+    wanted = sum(large.bytes_of[number] for number in large.read)
+    label = f"{objects.scheme} {large.name}"
+    note = f"{fetched / 1e6:.2f} of {wanted / 1e6:.2f} MB, {len(large.read)} of {len(large.bytes_of)} episodes"
+    note += f" of a {large.file.stat().st_size / 1e6:.0f} MB file"
+    return [
+        Row(f"{label}: fetched", fetched / wanted, "x the episodes' bytes", note),
+        Row(f"{label}: same", float(same(local, remote)), "", "streams equal those of the local file"),
+        Row(f"{label}: requests", requests, ""),
+        Row(f"{label}: time", ended - between, "s", f"{between - started:.1f} s from the local file"),
+    ]
 
 
 def main() -> int:
