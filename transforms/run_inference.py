@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import resource
 import sys
+from typing import Any
 
 _BASE = "apache_beam.ml.inference.base"
 _MANAGER = "apache_beam.ml.inference.model_manager"
@@ -18,11 +19,12 @@ _MANAGER = "apache_beam.ml.inference.model_manager"
 def _import_without_manager() -> None:
     if _BASE in sys.modules or _MANAGER in sys.modules:
         return
-    sys.modules[_MANAGER] = None  # type: ignore[assignment]  to import it is now an ImportError
+    modules: Any = sys.modules
+    modules[_MANAGER] = None  # to import it is now an ImportError
     try:
-        base = importlib.import_module(_BASE)
+        base: Any = importlib.import_module(_BASE)
     finally:
-        del sys.modules[_MANAGER]
+        del modules[_MANAGER]
     # Beam gives this module of Python's up together with the manager; it counts a model's memory by it
     base.resource = resource
 
