@@ -243,11 +243,7 @@ class MultimodalPipeline:
         if index.anew:
             self._console.print(index.anew, markup=False)
         if index.documents:
-            work.run(
-                lambda p: self.compare(
-                    p | beam.Create(index.documents).with_output_types(str), index.folder, index.view(), index.run
-                )
-            )
+            work.run(lambda p: self.compare(p | beam.Create(index.documents), index.folder, index.view(), index.run))
         return index.commit()
 
     def _publish(
