@@ -16,10 +16,10 @@ from tests.airflow.conftest import ABSENT
 
 pytest.importorskip("airflow", reason=ABSENT)
 
+from airflow_dags.curation_job import JobTrigger
 from airflow_dags.deployment import KubeRayCluster
 from airflow_dags.jobs import Job, JobState, Status, SubmissionError, attach_or_submit
 from airflow_dags.kuberay_jobs import KubeRayJobs, state_of
-from airflow_dags.curation_job import JobTrigger
 
 RAYJOBS, PODS = "/apis/ray.io/v1/namespaces/robots/rayjobs", "/api/v1/namespaces/robots/pods"
 JOB = Job("evidence-kitchen-0", ("evidence", "--source", "kitchen"), {"NIGHT": "2026-11-26"})
