@@ -56,9 +56,11 @@ class KubeRayJobs:
         """What the pods of the job's submitter printed, which KubeRay labels with the job's name."""
         try:
             pods = self._pods.list_namespaced_pod(self.cluster.namespace, label_selector=f"job-name={name}")
-            return "".join(
-                str(self._pods.read_namespaced_pod_log(pod.metadata.name, self.cluster.namespace)) for pod in pods.items
-            )
+            raw = [  # the client would print the bytes that it decodes as b'...'
+                self._pods.read_namespaced_pod_log(pod.metadata.name, self.cluster.namespace, _preload_content=False)
+                for pod in pods.items
+            ]
+            return "".join(answer.data.decode(errors="replace") for answer in raw)
         except ApiException as error:
             return f"no log: {self._refused('read the log of', name, error)}"
         except urllib3.exceptions.HTTPError as error:

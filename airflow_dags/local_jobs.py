@@ -55,7 +55,7 @@ class LocalJobs:
             # The keeper inherits the lock, so the job counts as running from here until the keeper is gone.
             with (folder / _LOG).open("wb") as log:
                 keeper = subprocess.Popen(
-                    [sys.executable, str(Path(__file__).with_name("keep_job.py")), str(folder), *command],
+                    [sys.executable, "-P", str(Path(__file__).with_name("keep_job.py")), str(folder), *command],
                     cwd=self.cluster.working_directory,
                     env={**inherited, **job.environment},
                     stdin=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_dags.alerts import deadline_missed, run_failed
+from airflow_dags.curation_job import CurationJob, report_url
 from airflow_dags.deployment import Deployment, deployment_path, load_deployment
-from airflow_dags.operator import CurationJob, report_url
 from airflow_dags.sensor import NewDataSensor, seen_from_json
 
 DOC = """

@@ -16,10 +16,10 @@ from tests.airflow.conftest import ABSENT
 
 pytest.importorskip("airflow", reason=ABSENT)
 
+from airflow_dags.curation_job import JobTrigger
 from airflow_dags.deployment import KubeRayCluster
 from airflow_dags.jobs import Job, JobState, Status, SubmissionError, attach_or_submit
 from airflow_dags.kuberay_jobs import KubeRayJobs, state_of
-from airflow_dags.operator import JobTrigger
 
 RAYJOBS, PODS = "/apis/ray.io/v1/namespaces/robots/rayjobs", "/api/v1/namespaces/robots/pods"
 JOB = Job("evidence-kitchen-0", ("evidence", "--source", "kitchen"), {"NIGHT": "2026-11-26"})
@@ -252,5 +252,5 @@ def test_a_kill_deletes_the_rayjob(api: ApiServer, trigger: JobTrigger) -> None:
 
 def test_the_trigger_comes_back_from_the_database_as_it_was(trigger: JobTrigger) -> None:
     path, arguments = trigger.serialize()
-    assert path == "airflow_dags.operator.JobTrigger"
+    assert path == "airflow_dags.curation_job.JobTrigger"
     assert JobTrigger(**arguments).serialize() == (path, arguments)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow.sdk import BaseOperator, BaseOperatorLink, BaseXCom
+from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -27,10 +27,9 @@ class ReportLink(BaseOperatorLink):
     """The button that opens the page about the set."""
 
     name = "Curation report"
-    xcom_key = "report_url"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        return str(BaseXCom.get_value(key=self.xcom_key, ti_key=ti_key) or "")
+        return str(getattr(operator, "links", {}).get(self.name, ""))
 
 
 def report_url(deployment: Deployment) -> str:
@@ -100,6 +99,7 @@ class CurationJob(BaseOperator):
     def __init__(self, *, command: str, source: str | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.command, self.source = command, source
+        self.links: dict[str, str] = {}
         self._running: tuple[Submitter, str] | None = None
 
     def execute(self, context: Any) -> str:
@@ -125,7 +125,7 @@ class CurationJob(BaseOperator):
             self.log.info("%s", line)
         if event["status"] == Status.SUCCEEDED.value:
             if self.command == "decide":
-                context["ti"].xcom_push(ReportLink.xcom_key, report_url(deployment))
+                self.links[ReportLink.name] = report_url(deployment)
             return job
         status = event["exit_status"]
         said = f"{self.command} failed as job {job}, exit status {status}: {event['message']}".rstrip(": ")
