@@ -63,7 +63,6 @@ def measure(scheme: str, formats: Sequence[str], megabytes: float, work: Path) -
     rows = []
     with store(scheme) as objects:
         os.environ.update(environment(scheme, objects.proxy, work / "cache"))
-        os.environ["DEMOSIFT_STORE_TIMEOUT_S"] = "60"
         for name in formats:
             large = CORPORA[name](work / name, megabytes)
             rows += measure_one(objects, large)

@@ -205,7 +205,7 @@ def gcs_server() -> Iterator[int]:
 
 def environment(scheme: str, proxy: Proxy, cache: Path) -> Mapping[str, str]:
     """What a process needs to find the store, as its users would set it."""
-    own = {"DEMOSIFT_OBJECT_CACHE": str(cache), "DEMOSIFT_STORE_TIMEOUT_S": "2"}
+    own = {"DEMOSIFT_OBJECT_CACHE": str(cache), "DEMOSIFT_STORE_TIMEOUT_S": "60"}
     if scheme == "gs":
         return own | {"STORAGE_EMULATOR_HOST": proxy.url, "FSSPEC_GS_TOKEN": "anon"}
     return own | {

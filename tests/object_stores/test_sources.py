@@ -106,7 +106,10 @@ def test_an_episode_out_of_a_large_file_fetches_its_bytes(objects: Store, tmp_pa
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "hang"])
-def test_a_passing_error_is_tried_again(objects: Store, tmp_path: Path, fault: str) -> None:
+def test_a_passing_error_is_tried_again(
+    objects: Store, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMOSIFT_STORE_TIMEOUT_S", "2" if fault == "hang" else "60")
     path = tmp_path / "bytes.bin"
     path.write_bytes(bytes(range(256)) * 400)
     with located(objects.put(f"passing/{fault}.bin", path)).open("rb") as file:

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,14 +56,13 @@ class CachedObject:
         self._blocks = -(-self.size // BLOCK)
         behind = -(-self.size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
         self._data = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
+        with ExitStack() as undone:
+            undone.callback(os.close, self._data)
             os.utime(self._data)
             if os.fstat(self._data).st_size == 0:
                 os.truncate(self._data, behind + max(1, self._blocks))
             self._known = mmap.mmap(self._data, max(1, self._blocks), offset=behind)
-        except BaseException:
-            os.close(self._data)
-            raise
+            undone.pop_all()
 
     def close(self) -> None:
         self._known.close()
