@@ -14,7 +14,7 @@ run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate i
 	SAMPLE=$(CURDIR)/out/sample-input $(BIN)/python -m beam_pipeline --config examples/sample.yaml --output out/sample \
 		--runner=RayRunner
 
-test: $(VENV)/.installed  ## All tests, in TESTERS processes; those that need real recordings read them from ROBOT_DATA.
+test: $(VENV)/.installed .kubectl/kubectl  ## All tests, in TESTERS processes; those that need real recordings read them from ROBOT_DATA.
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
 test-lerobot: $(VENV)/.installed .venv-lerobot/.installed  ## Exports read by the official LeRobotDataset, and a training run.

@@ -57,11 +57,11 @@ class FrameParams:
             "hash_std",
         ):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"frames.{name} is {getattr(self, name)}; need 0 or more")
+                raise ValueError(f"quality.frames.{name} is {getattr(self, name)}; need 0 or more")
         if not 0 < self.clipped_share < 1:
-            raise ValueError(f"frames.clipped_share is {self.clipped_share}; need between 0 and 1")
+            raise ValueError(f"quality.frames.clipped_share is {self.clipped_share}; need between 0 and 1")
         if self.min_frozen < 1:
-            raise ValueError(f"frames.min_frozen is {self.min_frozen}; need at least 1 frame")
+            raise ValueError(f"quality.frames.min_frozen is {self.min_frozen}; need at least 1 frame")
 
 
 @dataclass(frozen=True)

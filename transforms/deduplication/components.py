@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from transforms.deduplication.jaccard import Rows, pair_kernels
 
@@ -14,6 +12,9 @@ def minimum_roots(count: int, a: Rows, b: Rows) -> Rows:
     twin = pair_kernels()
     if twin is not None:
         return np.asarray(twin.minimum_roots(count, a, b))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     ones = np.ones(len(a), np.bool_)
     _, label = connected_components(coo_array((ones, (a, b)), (count, count)), directed=False)
     smallest = np.full(count, count)

@@ -17,14 +17,14 @@ _RECURSION_LIMIT = 1000
 # fmt: off
 _KNOWN = frozenset({
     "__main__", "__mp_main__", "_cffi_backend", "_cyutility", "_distutils_hack", "_openssl", "annotated_types",
-    "apache_beam", "attr", "attrs", "backports", "beartype", "brotli", "bson", "certifi", "cffi",
-    "charset_normalizer", "click", "cloudpickle", "colorama", "crcmod", "cryptography", "cython_runtime", "dateutil",
-    "dill", "docopt", "fastavro", "fasteners", "filelock", "google", "grpc", "grpc_status", "hdfs", "httplib2",
-    "idna", "jsonpickle", "jsonschema", "jsonschema_specifications", "lz4", "markupsafe", "msgpack", "numpy",
-    "objsize", "orjson", "packaging", "pandas", "pkg_resources", "proto", "psutil", "pyarrow", "pyarrow_hotfix",
-    "pydantic", "pydantic_core", "pydot", "pymongo", "pyparsing", "pytz", "referencing", "regex", "requests", "rpds",
-    "setuptools", "six", "sortedcontainers", "tqdm", "typing_extensions", "typing_inspection", "tzdata", "urllib3",
-    "xxhash", "yaml", "zstandard",
+    "apache_beam", "attr", "attrs", "backports", "beartype", "boto3", "botocore", "brotli", "bson", "certifi",
+    "cffi", "charset_normalizer", "click", "cloudpickle", "colorama", "crcmod", "cryptography", "cython_runtime",
+    "dateutil", "dill", "docopt", "fastavro", "fasteners", "filelock", "google", "grpc", "grpc_status", "hdfs",
+    "httplib2", "idna", "jmespath", "jsonpickle", "jsonschema", "jsonschema_specifications", "lz4", "markupsafe",
+    "msgpack", "numpy", "objsize", "opentelemetry", "orjson", "packaging", "pandas", "pkg_resources", "proto",
+    "psutil", "pyarrow", "pyarrow_hotfix", "pydantic", "pydantic_core", "pydot", "pymongo", "pyparsing", "pytz",
+    "referencing", "regex", "requests", "rpds", "s3transfer", "setuptools", "six", "sortedcontainers", "tqdm",
+    "typing_extensions", "typing_inspection", "tzdata", "urllib3", "xxhash", "yaml", "zstandard",
 })
 # fmt: on
 _KNOWN_PREFIXES = ("_cython_", "__editable__", "_sysconfigdata")
