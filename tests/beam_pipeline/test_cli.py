@@ -202,6 +202,8 @@ def test_flags_of_a_scheduler_do_no_harm_and_unknown_ones_are_named(
         "--job_name=nightly",
         "--no_such_beam_option=1",
     )
+    caplog.set_level(logging.WARNING)  # whatever the runs of other tests have set
+    caplog.set_level(logging.WARNING, "apache_beam")
     assert run_job(folder, ISAAC, "", *flags).status == 0
     assert "Discarding unparseable args: ['--no_such_beam_option=1']" in caplog.text
 
