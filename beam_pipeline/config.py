@@ -140,9 +140,18 @@ def _check(config: PipelineConfig, file: Path, sources_present: bool) -> None:
             raise ConfigError(
                 f"{file}:{lines['gates']}: gates.sources: no source is named {name!r}{nearest(name, names)}"
             )
-    for check in config.select.rules:
+    named = [("rules", check) for check in config.select.rules] + [("quality_check", config.select.quality_check)]
+    for key, check in named:
         if check not in CHECKS:
-            raise ConfigError(f"{file}:{lines['select']}: select.rules: no check is named {check!r}{_near(check)}")
+            raise ConfigError(f"{file}:{lines['select']}: select.{key}: no check is named {check!r}{_near(check)}")
+    limits = config.episode_boundary.velocity_limits
+    bare = {name: len(e.joints.names) for name, e in config.embodiments.items() if e.joints and e.urdf is None}
+    if limits and len(limits) not in bare.values():
+        has = ", ".join(f"{name} has {count}" for name, count in sorted(bare.items())) or "there is none"
+        raise ConfigError(
+            f"{file}:{lines['episode_boundary']}: episode_boundary.velocity_limits are {len(limits)}; they serve "
+            f"embodiments of as many joints without a urdf, of which {has}: give one limit a joint, or leave them out"
+        )
     for name, embodiment in config.embodiments.items() if sources_present else ():
         where = f"{file}:{lines[f'embodiments.{name}']}: embodiment {name!r}"
         _check_urdf(embodiment, where)

@@ -106,7 +106,7 @@ class CuratedSet:
         for name in (source,) if source is not None else self.sources():
             for path in self.files(table, name):
                 wanted = None if columns is None else [column for column in columns if column != "source"]
-                part = _dataset(path).to_table(columns=wanted, filter=where)
+                part = part_dataset(path).to_table(columns=wanted, filter=where)
                 parts.append(part.append_column("source", pa.array([name] * part.num_rows, pa.string())))
         found = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         return found if columns is None or not parts else found.select(columns)
@@ -120,18 +120,18 @@ class CuratedSet:
 
     def ids(self, path: Path) -> tuple[list[str], list[str]]:
         """Episode ids and content ids of a part of the episodes table, in its order."""
-        table = _dataset(path).to_table(columns=["episode_id", "content_id"])
+        table = part_dataset(path).to_table(columns=["episode_id", "content_id"])
         return table.column("episode_id").to_pylist(), table.column("content_id").to_pylist()
 
     def beside(self, part: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The part file of another table that is of the same episodes, whole."""
-        return _dataset(self.place(f"{table}/{part.parent.name}/{part.name}")).to_table(columns=columns)
+        return part_dataset(self.place(f"{table}/{part.parent.name}/{part.name}")).to_table(columns=columns)
 
     def episodes(self, source: str | None = None) -> Iterator[CuratedEpisode]:
         """Every kept episode, by source and id."""
         for name in (source,) if source is not None else self.sources():
             for path in self.files(EPISODES, name):
-                for row in _dataset(path).to_table().to_pylist():
+                for row in part_dataset(path).to_table().to_pylist():
                     yield _episode(name, row, path.name)
 
     def episodes_of(self, episode_ids: Collection[str]) -> Iterator[CuratedEpisode]:
@@ -139,12 +139,12 @@ class CuratedSet:
         wanted = pc.field(EPISODE_ID).isin(pa.array(sorted(episode_ids), pa.string()))
         for name in self.sources():
             for path in self.files(EPISODES, name):
-                for row in _dataset(path).to_table(filter=wanted).to_pylist():
+                for row in part_dataset(path).to_table(filter=wanted).to_pylist():
                     yield _episode(name, row, path.name)
 
     def step_columns(self, episode: CuratedEpisode) -> list[str]:
         """Names of the columns of its steps, those too that other sources brought and that are null here."""
-        return list(_dataset(self._part(TRANSITIONS, episode)).schema.names)
+        return list(part_dataset(self._part(TRANSITIONS, episode)).schema.names)
 
     def steps(self, episode: CuratedEpisode, columns: Sequence[str] | None = None) -> pa.Table:
         """All steps of an episode in order, (T rows): its transitions, and the steps that begin none (next.* null).
@@ -160,7 +160,7 @@ class CuratedSet:
 
     def step_schema(self, source: str) -> pa.Schema:
         """Names and types of a source's step columns, read from one footer."""
-        return _dataset(self.files(TRANSITIONS, source)[0]).schema
+        return part_dataset(self.files(TRANSITIONS, source)[0]).schema
 
     def one_step(self, episode: CuratedEpisode, columns: Sequence[str]) -> pa.Table:
         """The first stored step of an episode, (1 row), without reading the others' pictures."""
@@ -180,7 +180,7 @@ class CuratedSet:
     def _scanner(self, table: str, episode: CuratedEpisode, columns: Sequence[str] | None) -> ds.Scanner:
         path = self._part(table, episode)
         needed = None if columns is None else list(dict.fromkeys([FRAME_INDEX, *columns]))
-        return _dataset(path).scanner(
+        return part_dataset(path).scanner(
             columns=needed,
             filter=pc.field(EPISODE_ID) == episode.episode_id,
             batch_size=_ROWS_AT_ONCE,
@@ -189,7 +189,8 @@ class CuratedSet:
         )
 
 
-def _dataset(path: Path) -> ds.Dataset:
+def part_dataset(path: Path) -> ds.Dataset:
+    """The rows of one file of a table, in either format."""
     return ds.dataset(str(path), format="parquet" if path.suffix == ".parquet" else "ipc")
 
 

@@ -155,8 +155,11 @@ def _agree(episodes: pa.Table, kept: np.ndarray) -> AgreedSchema:
 
 def _videos(episodes: pa.Table, rows: np.ndarray) -> Iterator[list[str]]:
     """The video files that each of some episodes shows."""
-    for videos in episodes.column("videos").take(pa.array(rows)).to_pylist():
-        yield [video["path"] for video in videos or ()]
+    shown = episodes.column("videos").take(pa.array(rows)).combine_chunks()
+    sizes = np.asarray(pc.fill_null(pc.list_value_length(shown), 0), np.int64)
+    paths = pc.struct_field(shown.flatten(), "path").to_pylist()
+    for stop, size in zip(np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
+        yield paths[stop - size : stop]
 
 
 def _parts(decided: Decided, kept: np.ndarray, have: Carried, limit: float) -> list[Part]:

@@ -37,19 +37,10 @@ def steps_of(published: CuratedSet, told: Explanation, config: Path | None) -> S
     """The steps of an explained episode; `config` names the sources. Raises NoSteps."""
     name = told.row["episode_id"]
     if told.row["outcome"] == "kept":
-        for episode in published.episodes(told.row["source"]):
-            if episode.episode_id == name:
-                part = published.files("transitions", episode.source)[0]
-                plain = [c for c in _columns(part) if not c.startswith((IMAGES, "next."))]
-                return Steps(published.steps(episode, plain), "published")
+        for episode in published.episodes_of([name]):
+            plain = [c for c in published.step_columns(episode) if not c.startswith((IMAGES, "next."))]
+            return Steps(published.steps(episode, plain), "published")
     return Steps(_read(told, config), "read again from its source")
-
-
-def _columns(part: Path) -> list[str]:
-    import pyarrow.dataset as ds
-
-    kind = "parquet" if part.suffix == ".parquet" else "ipc"
-    return list(ds.dataset(str(part), format=kind).schema.names)
 
 
 def _read(told: Explanation, file: Path | None) -> pa.Table:

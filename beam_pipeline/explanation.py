@@ -76,7 +76,8 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
     decisive = _decisive(row, findings)
     lines = [_headline(row)]
     if row["parent_id"]:
-        lines.append(f"it is a part of {row['parent_id']}, {_span(row)}")
+        (parent,) = ledger.filter(pc.field("episode_id") == row["parent_id"]).to_pylist()
+        lines.append(f"it is a part of {row['parent_id']}, {_span(row, parent)}")
     if stage == VERDICTS:
         lines.append(f"a person decided: {row['detail']}")
     elif outcome == "rejected":
@@ -90,7 +91,7 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
         lines.append(f"it could not be processed at {stage}: {row['rule']}: {row['detail']}")
     elif outcome == "cut":
         lines.append(f"{row['detail']}; its {row['n_children']} parts are decided each for itself")
-    lines += _other_failures(findings, decisive)
+    lines += _other_failures(row, findings, decisive)
     if outcome == "kept" and stage != VERDICTS:
         lines += _closest(findings)
     if decisive is not None:
@@ -99,7 +100,7 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
     cuts: tuple[int, ...] = ()
     if outcome == "cut":
         children = ledger.filter(pc.field("parent_id") == episode_id).sort_by("start_ns").to_pylist()
-        lines += [f"  {c['episode_id']}: {c['outcome']}{_by(c)}, {_span(c)}" for c in children]
+        lines += [f"  {c['episode_id']}: {c['outcome']}{_by(c)}, {_span(c, row)}" for c in children]
         cuts = tuple(c["start_ns"] for c in children[1:] if c["start_ns"] is not None)
     return Explanation(row, tuple(lines), *_place(decisive), cuts)
 
@@ -107,7 +108,7 @@ def explain(published: CuratedSet, episode_id: str) -> Explanation:
 def _headline(row: Row) -> str:
     said = {"kept": "was kept", "rejected": "was rejected", "duplicate": "was dropped as a duplicate"}
     said |= {"quarantined": "was quarantined", "cut": "was cut into episodes"}
-    steps = f", {row['n_steps']} steps" if row["n_steps"] is not None else ""
+    steps = f" ({row['n_steps']} steps)" if row["n_steps"] is not None else ""
     return f"{row['episode_id']} of source {row['source']}{steps} {said[row['outcome']]}"
 
 
@@ -115,10 +116,12 @@ def _number(value: float | None, unit: str) -> str:
     return "-" if value is None else f"{value:.6g} {'' if unit == _PLAIN else unit}".rstrip()
 
 
-def _span(row: Row) -> str:
-    if row["start_ns"] is None or row["end_ns"] is None:
-        return f"{row['n_steps']} steps"
-    return f"{(row['end_ns'] - row['start_ns']) / 1e9:.3f} s from {row['start_ns'] / 1e9:.3f} s"
+def _span(part: Row, recording: Row) -> str:
+    """How long a part of a recording is, and where in it: bags count their time from 1970."""
+    if part["start_ns"] is None or part["end_ns"] is None:
+        return f"{part['n_steps']} steps"
+    start_s = (part["start_ns"] - (recording["start_ns"] or 0)) / 1e9
+    return f"{(part['end_ns'] - part['start_ns']) / 1e9:.3f} s from {start_s:.3f} s"
 
 
 def _by(row: Row) -> str:
@@ -142,18 +145,21 @@ def _broken(row: Row, decisive: Row | None) -> Iterator[str]:
         yield f"measured {_number(row['value'], row['unit'])}, {side} the limit of {limit}"
     elif row["value"] is not None:
         yield f"measured {_number(row['value'], row['unit'])}"
-    if decisive is not None and _where(decisive):
-        yield f"found {_where(decisive)}"
+    if decisive is not None and (place := _where(decisive, row)):
+        yield f"found {place}"
     if row["detail"]:
         yield f"in detail: {row['detail']}"
 
 
-def _where(finding: Row) -> str:
+def _where(finding: Row, row: Row) -> str:
+    """Where in the episode a finding is, in s after its start and by its steps; empty where it names no place."""
     said = []
     if finding["start_ns"] is not None:
-        said.append(f"from {finding['start_ns'] / 1e9:.3f} s to {finding['end_ns'] / 1e9:.3f} s")
+        first_s, last_s = ((finding[end] - (row["start_ns"] or 0)) / 1e9 for end in ("start_ns", "end_ns"))
+        said.append(f"from {first_s:.3f} s to {last_s:.3f} s" if last_s > first_s else f"at {first_s:.3f} s")
     if finding["first_frame"] is not None:
-        said.append(f"at steps {finding['first_frame']} to {finding['last_frame']}")
+        first, last = finding["first_frame"], finding["last_frame"]
+        said.append(f"at steps {first} to {last}" if last > first else f"at step {first}")
     return ", ".join(said)
 
 
@@ -164,13 +170,13 @@ def _place(finding: Row | None) -> tuple[tuple[int, int] | None, tuple[int, int]
     return interval, None if finding["first_frame"] is None else (finding["first_frame"], finding["last_frame"])
 
 
-def _other_failures(findings: Sequence[Row], decisive: Row | None) -> Iterator[str]:
+def _other_failures(row: Row, findings: Sequence[Row], decisive: Row | None) -> Iterator[str]:
     others = [f for f in findings if f["passed"] is False and f is not decisive]
     if not others:
         return
     yield "it breaks other rules too:" if decisive is not None else "the rules that it breaks:"
     for found in others[:_LISTED]:
-        place = f", {_where(found)}" if _where(found) else ""
+        place = f", {where}" if (where := _where(found, row)) else ""
         yield (
             f"  {found['check']} {_number(found['value'], found['unit'])}, "
             f"limit {_number(found['threshold'], found['unit'])}{place}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from beam_pipeline.explanation import Explanation
 from transforms.arrays import Floats, matrix
-from transforms.episode import TIMESTAMP
+from transforms.episode import IMAGES, TIMESTAMP
 from transforms.schema import END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, JOINT_VELOCITY, STATE
 
 _WANTED = (JOINT_POSITION, JOINT_VELOCITY, END_EFFECTOR_POSE, STATE, "action", GRIPPER)
@@ -59,7 +59,7 @@ def axis_of(steps: pa.Table, told: Explanation) -> Axis:
 def streams_of(steps: pa.Table) -> dict[str, Floats]:
     """The columns (T, D) worth a look: canonical ones first, then the state and action as recorded."""
     found: dict[str, Floats] = {}
-    others = sorted(name for name in steps.column_names if name.startswith("observation."))
+    others = sorted(n for n in steps.column_names if n.startswith("observation.") and not n.startswith(IMAGES))
     for name in dict.fromkeys([*_WANTED, *others]):
         if name in steps.column_names and len(found) < _PANELS:
             values = matrix(pa.concat_arrays(steps.column(name).chunks)) if steps.num_rows else None

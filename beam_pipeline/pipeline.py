@@ -32,6 +32,7 @@ from transforms.deduplication.deduplicator import GPUDeduplicator
 from transforms.embeddings import EmbedEpisodes
 from transforms.episode_boundary import EpisodeBoundaryDetector
 from transforms.evidence import DuplicateEdge, LedgerRow
+from transforms.instruction_agreement import CompareInstructions
 from transforms.instruction_grounding import InstructionGroundingStage
 from transforms.ledger import from_dead_letter
 from transforms.loader import read_images
@@ -115,12 +116,16 @@ class MultimodalPipeline:
             dead.output() | "Enter dead letters" >> beam.Map(from_dead_letter).with_output_types(LedgerRow),
             cut["ledger"],
         ) | "Merge what left" >> beam.Flatten()
-        checked = evidence | "Check column types" >> CheckColumnTypes()
-        stored = (checked, left) | "Store evidence" >> StoreEvidence(folder, source_roots(config.sources))
+        kept = []
         if config.embedding.asked:
             vectors = measured | "Embed episodes" >> EmbedEpisodes(config.embedding, read_images, config.media)
-            kept = vectors | "Store embeddings" >> StoreEmbeddings(folder)
-            stored = (stored, kept) | "Merge evidence" >> beam.Flatten()
+            kept.append(vectors | "Store embeddings" >> StoreEmbeddings(folder))
+            if config.embedding.text is not None:
+                compare = CompareInstructions(config.instruction_grounding)
+                evidence = (evidence, vectors, measured) | "Compare instructions" >> compare
+        checked = evidence | "Check column types" >> CheckColumnTypes()
+        kept.append((checked, left) | "Store evidence" >> StoreEvidence(folder, source_roots(config.sources)))
+        stored = kept | "Merge evidence" >> beam.Flatten()
         _ = stored | "Report evidence" >> WriteReports(folder, STORED)
         return stored
 

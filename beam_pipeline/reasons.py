@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow.dataset
-
+from beam_pipeline.curated import part_dataset
 from beam_pipeline.summary import SourceOutcomes
 
 _COLUMNS = ["episode_id", "outcome", "rule", "value", "threshold", "unit", "detail", "duplicate_of"]
@@ -31,8 +30,7 @@ def first_of_each_reason(ledger: Path, outcomes: Sequence[SourceOutcomes]) -> li
 def _rows(ledger: Path, source: str) -> Iterator[Mapping[str, Any]]:
     for folder in sorted(p for p in ledger.glob("source=*") if unquote(p.name) == f"source={source}"):
         for file in sorted(folder.iterdir()):
-            kind = "parquet" if file.suffix == ".parquet" else "ipc"
-            for batch in pyarrow.dataset.dataset(str(file), format=kind).to_batches(columns=_COLUMNS):
+            for batch in part_dataset(file).to_batches(columns=_COLUMNS):
                 yield from batch.to_pylist()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import types
@@ -119,7 +120,10 @@ class TypedYaml:
         if kind is str and tag in ("str", "int", "float", "timestamp"):
             return self._expand(node, path)
         if kind is float and tag in ("float", "int"):
-            return float(yaml.safe_load(node.value))
+            number = float(yaml.safe_load(node.value))
+            if not math.isfinite(number):
+                self.fail(node, path, f"need a finite number, found {node.value!r}")
+            return number
         if kind is float and tag == "str" and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", node.value):
             return float(node.value)  # YAML 1.1 reads 1e-3 as text
         if kind is int and tag == "int":

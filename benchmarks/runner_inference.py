@@ -20,12 +20,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.parquetio import WriteToParquet
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from PIL import Image
 
 from benchmarks.harness import Row
 from benchmarks.runner_lanes import Measured, Outcome, Settings
 from benchmarks.runner_rival import THREADS, against_ray_data
-from transforms.beam_inference import KeyedModelHandler, ModelHandler, RunInference
 
 HEIGHT, WIDTH, POOL = 480, 640, 8
 FEATURES = HEIGHT * WIDTH * 3 // POOL**2

@@ -1,8 +1,8 @@
-"""One picture of a curated run: outcomes per source, and each rejected episode at the place that rejected it.
+"""One picture of a curated run: outcomes per source, and why each of the first 16 others was not kept.
 
     python -m examples.plot_run OUTPUT -o PICTURE.png
 
-Reads only the published ledger and evidence, so it shows what any user of the output can see.
+Reads only the published ledger, so it shows what any user of the output can see.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+SHOWN = 16
 COLOURS = {
     "kept": "#2a9d5c",
     "duplicate": "#8a8fd8",
@@ -39,8 +40,10 @@ def draw(output: Path, picture: Path) -> None:
     why = duckdb.sql(
         "select episode_id, outcome, rule, value, threshold, unit, detail, duplicate_of "
         f"from {table(output, 'ledger')} "
-        "where outcome in ('rejected', 'quarantined', 'duplicate') and rule <> 'declared_absent' order by all limit 16"
+        "where outcome in ('rejected', 'quarantined', 'duplicate') and rule <> 'declared_absent' order by all"
     ).fetchall()
+    shown_of = f" (the first {SHOWN} of {len(why)})" if len(why) > SHOWN else ""
+    why = why[:SHOWN]
     sources = sorted({source for source, _, _ in counts})
     figure, (bars, text) = plt.subplots(1, 2, figsize=(15, 1.2 + 0.32 * max(len(why), 6)), width_ratios=[1, 2.1])
     left = dict.fromkeys(sources, 0)
@@ -58,7 +61,7 @@ def draw(output: Path, picture: Path) -> None:
     bars.spines[["top", "right"]].set_visible(False)
     bars.invert_yaxis()
     text.axis("off")
-    text.set_title("Why the others were not kept", loc="left", fontsize=11)
+    text.set_title(f"Why the others were not kept{shown_of}", loc="left", fontsize=11)
     for row, (episode, outcome, rule, value, threshold, unit, detail, original) in enumerate(why):
         height = 1 - (row + 0.5) / max(len(why), 6)
         measured = "" if value is None else f"{value:.4g}{' ' + unit if unit else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -194,7 +195,8 @@ def test_broken_metadata_of_lerobot(tmp_path: Path, lerobot: Path) -> None:
 
 
 def _rows(path: Path) -> list[dict[str, object]]:
-    return pq.ParquetFile(path).read().to_pylist()  # type: ignore[no-any-return]
+    rows: list[dict[str, object]] = pq.ParquetFile(path).read().to_pylist()
+    return rows
 
 
 def test_nan_and_infinity_are_findings_that_reject(tmp_path: Path) -> None:
@@ -259,8 +261,17 @@ def test_declared_video_that_does_not_exist_is_a_finding(tmp_path: Path, lerobot
     assert [f["episode_id"] for f in absent] == ["l/train/000001"] and "front" in absent[0]["detail"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "text"])
-def test_broken_video_is_a_finding(tmp_path: Path, lerobot: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "outcome", "findings"),
+    [
+        ("truncated", "kept", ["integrity.video_unreadable"]),
+        ("text", "kept", ["integrity.video_unreadable"]),
+        ("flipped", "quarantined", []),
+    ],
+)
+def test_a_video_without_a_header_is_a_finding_and_one_that_cannot_be_decoded_quarantines(
+    tmp_path: Path, lerobot: Path, damage: str, outcome: str, findings: list[str]
+) -> None:
     video = lerobot / "videos/chunk-000/observation.images.front/episode_000001.mp4"
     data = bytearray(video.read_bytes())
     if damage == "truncated":
@@ -274,8 +285,9 @@ def test_broken_video_is_a_finding(tmp_path: Path, lerobot: Path, damage: str) -
     rows = job.ledger
     assert job.status == 0 and rows["l/train/000000"]["outcome"] == rows["l/train/000002"]["outcome"] == "kept"
     table = pq.read_table(next((job.output / "evidence").rglob("*.parquet"))).to_pylist()
-    named = [f for f in table if f["episode_id"] == "l/train/000001" and "video" in f["check"] + f["detail"]]
-    assert named or rows["l/train/000001"]["outcome"] == "quarantined"
+    named = [f["check"] for f in table if f["episode_id"] == "l/train/000001" and "video" in f["check"] + f["detail"]]
+    assert (rows["l/train/000001"]["outcome"], named) == (outcome, findings)
+    assert outcome == "kept" or rows["l/train/000001"]["rule"] == "corrupt"
 
 
 def test_required_column_that_does_not_exist_quarantines(tmp_path: Path, lerobot: Path) -> None:
@@ -312,7 +324,9 @@ def test_shape_change_inside_parquet(tmp_path: Path, lerobot: Path) -> None:
         (lambda t: np.concatenate([t[:10], [np.nan], t[11:]]), "timestamps.missing"),
     ],
 )
-def test_wrong_clocks_are_findings_that_reject(tmp_path: Path, lerobot: Path, change, rule: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_clocks_are_findings_that_reject(
+    tmp_path: Path, lerobot: Path, change: Callable[[np.ndarray], np.ndarray], rule: str
+) -> None:
     path = lerobot / "data/chunk-000/episode_000001.parquet"
     table = pq.read_table(path)
     times = pa.array(change(table["timestamp"].to_numpy()).astype("f4"), from_pandas=True)

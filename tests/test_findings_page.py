@@ -12,9 +12,8 @@ from typing import get_args
 import pytest
 
 from transforms.checks import CHECKS
-from transforms.episode import Finding
+from transforms.episode import Finding, InstructionStatus
 from transforms.evidence import Channel, Decision, Evidence, Fingerprint, Outcome
-from transforms.instruction_grounding import Status
 from transforms.select import DEFAULT_RULES, STAGES, Rule, SelectParams, decide
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +136,7 @@ def test_every_rule_that_quarantines_is_on_the_page_and_no_other() -> None:
 
 def test_outcomes_statuses_and_channels_are_those_of_the_code() -> None:
     assert rows("Outcomes") == set(get_args(Outcome))
-    assert rows("Instruction statuses") == set(get_args(Status))
+    assert rows("Instruction statuses") == set(get_args(InstructionStatus))
     assert rows("Duplicates") >= {f"duplicate.{channel}" for channel in get_args(Channel)}
 
 

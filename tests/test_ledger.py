@@ -6,8 +6,10 @@ import itertools
 import json
 import struct
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -153,13 +155,13 @@ def published(output: Path) -> set[str]:
     return steps
 
 
-def assert_tiled(parent: dict[str, object], children: list[dict[str, object]]) -> None:
+def assert_tiled(parent: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> None:
     """Children cover the parent's steps once: steps sum up, intervals are ordered and disjoint."""
-    ordered = sorted(children, key=lambda r: r["start_ns"])  # type: ignore[arg-type, return-value]
-    assert sum(r["n_steps"] for r in ordered) == parent["n_steps"]  # type: ignore[misc]
+    ordered = sorted(children, key=lambda r: r["start_ns"])
+    assert sum(r["n_steps"] for r in ordered) == parent["n_steps"]
     assert ordered[0]["start_ns"] == parent["start_ns"] and ordered[-1]["end_ns"] == parent["end_ns"]
     for left, right in itertools.pairwise(ordered):
-        assert left["end_ns"] < right["start_ns"]  # type: ignore[operator]
+        assert left["end_ns"] < right["start_ns"]
 
 
 def test_a_part_that_a_later_stage_refuses_still_belongs_to_its_recording(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,6 @@ NOT_RUN = {
     "make test    # all tests": "make -n",
 }
 QUANTITY = re.compile(r"(?<![\w.])\d[\d,.]*\s?(?:s|ms|kB|MB|GB|%|x|Hz|episodes/s|MB/s)(?![\w])")
-Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,21 @@ class Done:
     status: int
     out: str
     err: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs a command in the project's folder, with `folder` in place of the `out/` that it names."""
+
+    folder: Path
+
+    def __call__(self, command: str) -> subprocess.CompletedProcess[str]:
+        places = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DATA": str(self.folder / "data")}
+        ours = f"{self.folder}/out/"
+        text = re.sub(r"(?<![\w/.-])out/", ours, command).replace(f"{ROOT}/out/", ours)
+        return subprocess.run(
+            ["bash", "-euc", text], cwd=ROOT, env=os.environ | places, capture_output=True, text=True, timeout=LIMIT_S
+        )
 
 
 def fenced(language: str) -> list[str]:
@@ -62,18 +75,7 @@ def command_of(line: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a command in the project's folder, with a folder of the tests in place of `out`."""
-    folder = tmp_path_factory.mktemp("readme")
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DATA": str(folder / "data")}
-
-    def call(command: str) -> subprocess.CompletedProcess[str]:
-        text = re.sub(r"(?<![\w/.-])out/", f"{folder}/out/", command).replace(f"{ROOT}/out/", f"{folder}/out/")
-        return subprocess.run(
-            ["bash", "-euc", text], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S
-        )
-
-    call.folder = folder  # type: ignore[attr-defined]
-    return call
+    return Run(tmp_path_factory.mktemp("readme"))
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +88,13 @@ def sample(run: Run) -> Path:
     assert "--runner=RayRunner" in recipe and "sample_lerobot: planned 12, kept 11" in done.stdout
     for reason in ("physics.velocity_ratio 1: sample_isaac/panda_a/000003", "truncated 1: sample_rlds/train/000012"):
         assert reason in done.stdout, "the end of a run shows the first episode of each reason"
-    return run.folder / "out"  # type: ignore[attr-defined, no-any-return]
+    return run.folder / "out"
 
 
 @pytest.fixture(scope="module")
 def kitchen(run: Run, sample: Path) -> Path:
     """README's configuration beside recordings as it names them: seven joints and a gripper."""
-    data = run.folder / "data"  # type: ignore[attr-defined]
+    data = run.folder / "data"
     shutil.copytree(sample / "sample-input/lerobot", data / "kitchen")
     shutil.copy(sample / "sample-input/panda.urdf", data)
     (block,) = fenced("yaml")
@@ -104,7 +106,7 @@ def test_every_command_line_is_run_or_known() -> None:
     commands = [line for line in indented() if line.startswith(("python ", "make "))]
     assert len(commands) == 7 and set(NOT_RUN) < set(commands)
     told = subprocess.run(["make", "-n", "test", f"VENV={BIN.parent}"], cwd=ROOT, capture_output=True, text=True)
-    assert told.stdout.splitlines()[-1].endswith("python -m pytest")
+    assert "python -m pytest --numprocesses" in told.stdout.splitlines()[-1]
     assert not fenced("sh") and not fenced("bash"), "commands are indented blocks here"
 
 

@@ -82,5 +82,5 @@ def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.Record
 
 
 def rounded(value: float) -> float | None:
-    """A measurement as findings carry it: 9 significant digits, None where it is not finite."""
+    """A measurement as findings carry it: 9 significant digits, so that a last bit never shows; None if not finite."""
     return float(f"{value:.9g}") if np.isfinite(value) else None

@@ -28,6 +28,7 @@ CHECKS = frozenset(
         "frames.placeholder",
         "frames.repeated",
         "grounding.status",
+        "grounding.text_agreement",
         "grounding.verb_consistency",
         "integrity.broken_transitions",
         "integrity.camera_absent",

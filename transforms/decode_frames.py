@@ -1,4 +1,4 @@
-"""DecodeFrames: pixels of chosen frames, one request ahead of whoever looks at them."""
+"""DecodeFrames: pixels of chosen frames, two requests ahead of whoever looks at them."""
 
 from __future__ import annotations
 

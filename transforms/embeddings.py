@@ -146,7 +146,7 @@ def text_handler(params: TextEmbeddingParams) -> EmbeddingHandler:
 
 
 class EmbedFrames(beam.PTransform):
-    """FrameRequest -> Embedded: frames are decoded a request ahead of the model, never the whole set."""
+    """FrameRequest -> Embedded: frames are decoded two requests ahead of the model, never the whole set."""
 
     def __init__(self, params: FrameEmbeddingParams, read_images: ReadImages, media: MediaParams | None = None) -> None:
         super().__init__()

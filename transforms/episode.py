@@ -20,6 +20,8 @@ IMAGES = "observation.images."
 """Prefix of the step columns that say which frame of a camera belongs to a step."""
 PTS_SUFFIX = ".pts_ns"
 INDEX_SUFFIX = ".index"
+InstructionStatus = Literal["matched", "mismatch", "generic", "missing"]
+"""What grounding says of an episode's instruction."""
 
 
 class VideoRef(msgspec.Struct, frozen=True, tag="video"):

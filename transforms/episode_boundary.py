@@ -29,9 +29,10 @@ class EpisodeBoundaryParams:
     """What cuts a recording in an unmarked format.
 
     A gap longer than max(`max_gap_s`, `gap_factor` * median dt); a joint faster than `velocity_factor` times its
-    URDF limit, or `velocity_limits` in rad/s where there is no URDF; without either, a jump of at least half of the
-    moving state elements by more than median + `jump_mad` * MAD and `jump_fraction` of their range. A tile shorter than
-    `min_steps`, or in which no element moves more than `idle_fraction` of its range, is a reset interval.
+    URDF limit, or where there is no URDF that of `velocity_limits` in rad/s, one a joint; without either, a jump of at
+    least half of the moving state elements by more than median + `jump_mad` * MAD and `jump_fraction` of their range. A
+    tile shorter than `min_steps`, or in which no element moves more than `idle_fraction` of its range, is a reset
+    interval.
     """
 
     max_gap_s: float = 1.0

@@ -46,6 +46,23 @@ class FrameParams:
     min_frozen_s: float = 0.5
     hash_std: float = 4.0
 
+    def __post_init__(self) -> None:
+        for name in (
+            "black_luma",
+            "black_std",
+            "blank_std",
+            "frozen_motion",
+            "recoded_motion",
+            "min_frozen_s",
+            "hash_std",
+        ):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"frames.{name} is {getattr(self, name)}; need 0 or more")
+        if not 0 < self.clipped_share < 1:
+            raise ValueError(f"frames.clipped_share is {self.clipped_share}; need between 0 and 1")
+        if self.min_frozen < 1:
+            raise ValueError(f"frames.min_frozen is {self.min_frozen}; need at least 1 frame")
+
 
 @dataclass(frozen=True)
 class CameraTrack:

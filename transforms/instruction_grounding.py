@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from transforms.arrays import Floats, column_matrix, times_ns
-from transforms.episode import Episode, Finding, Utterance, nfc
+from transforms.episode import Episode, Finding, InstructionStatus, Utterance, nfc
 from transforms.generic_instructions import GENERIC, MIN_CONTENT_WORDS, says_nothing
 from transforms.measure import measured, not_run
 from transforms.schema import ACTION_GRIPPER, GRIPPER
@@ -19,7 +18,6 @@ from transforms.stage import EpisodeStage
 NAME = "instruction_grounding"
 STATUS = "grounding.status"
 CONSISTENCY = "grounding.verb_consistency"
-Status = Literal["matched", "mismatch", "generic", "missing"]
 
 GRASP = frozenset(("pick", "grasp", "grab"))
 RELEASE = frozenset(("place", "put", "stack", "release", "drop"))
@@ -35,6 +33,9 @@ class InstructionGroundingParams:
     `generic_patterns` are regular expressions for the whole text in lower case. Verbs are judged only in episodes of
     at least `min_duration_s`: a shorter one is likely a crop, in which the deed lies outside. `gripper_change` is the
     share of the gripper's range that counts as a movement, since a held object stops it early.
+
+    With `embedding.text`, instructions are compared with those of the `neighbours` episodes that move most alike, in
+    sources of at least `min_episodes` with text and movement.
     """
 
     max_gap_s: float = 10.0
@@ -42,8 +43,20 @@ class InstructionGroundingParams:
     min_content_words: int = MIN_CONTENT_WORDS
     min_duration_s: float = 3.0
     gripper_change: float = 0.1
+    neighbours: int = 5
+    min_episodes: int = 20
 
     def __post_init__(self) -> None:
+        for name in ("max_gap_s", "min_content_words", "min_duration_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"instruction_grounding.{name} is {getattr(self, name)}; need 0 or more")
+        if not 0 < self.gripper_change <= 1:
+            raise ValueError(f"instruction_grounding.gripper_change is {self.gripper_change}; need above 0, at most 1")
+        if not 1 <= self.neighbours < self.min_episodes:
+            raise ValueError(
+                f"instruction_grounding.neighbours is {self.neighbours} and min_episodes {self.min_episodes}; "
+                "need 1 <= neighbours < min_episodes"
+            )
         for pattern in self.generic_patterns:
             try:
                 re.compile(pattern)
@@ -179,7 +192,7 @@ def consistency(episode: Episode, text: str, params: InstructionGroundingParams)
 def ground(episode: Episode, params: InstructionGroundingParams) -> Episode:
     """The episode with its instruction, as the source wrote it, its status and the findings of both checks."""
     paired = pair(episode.utterances, episode.start_ns, episode.end_ns, params)
-    status: Status
+    status: InstructionStatus
     if paired.text is None:
         status = "missing"
         judged = not_run(NAME, CONSISTENCY, "no instruction", "1")
@@ -198,7 +211,8 @@ def ground(episode: Episode, params: InstructionGroundingParams) -> Episode:
 class InstructionGroundingStage(EpisodeStage):
     """Pairs each episode with its utterance; the text is never changed.
 
-    Swapped instructions of the same verb (another object) cannot be seen from the gripper and read as matched.
+    Swapped instructions of the same verb (another object) cannot be seen from the gripper and read as matched;
+    `instruction_agreement` compares episodes with one another.
     """
 
     name = NAME

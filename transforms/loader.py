@@ -224,9 +224,7 @@ class MultimodalLoader(beam.PTransform):
         return {k: v for k, v in self.__dict__.items() if k != "_handler"}
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Recording]:
-        reader = ReadRecording(self._sources, self._embodiments, self._media).with_error_handler(
-            self._handler, self._fail_fast
-        )
+        reader = ReadRecording(self._sources, self._embodiments, self._media)
         return (
             begin
             | "List sources" >> beam.Create(list(self._sources.values()), reshuffle=False)

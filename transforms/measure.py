@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transforms.arrays import column_matrix
+from transforms.arrays import column_matrix, rounded
 from transforms.episode import Finding
 from transforms.schema import VALID
 
 Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
-DIGITS = 9
-
-
-def rounded(value: float) -> float | None:
-    """The value to 9 significant digits, so that a last bit's difference never shows; None where not finite."""
-    return float(f"{value:.{DIGITS - 1}e}") if math.isfinite(value) else None
 
 
 def measured(

@@ -15,6 +15,10 @@ from transforms.video_header import VideoHeader
 
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libopenjpeg": "jpeg2000"}
 DEMUXERS = "mov,matroska,webm"
+NEAR_NS = 2_000_000
+"""A stamp that went through seconds in float64, or a frame beside the wanted one by rounding, is still the frame."""
+WITHIN_NS = 1_000_000_000
+"""A wanted frame that the file lacks is the next one, if that comes within a second."""
 
 
 class MediaError(Exception):

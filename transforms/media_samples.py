@@ -9,11 +9,17 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.media_frames import Decoding, MediaError, image_frames, keys_before, pixels, window
+from transforms.media_frames import (
+    NEAR_NS,
+    WITHIN_NS,
+    Decoding,
+    MediaError,
+    image_frames,
+    keys_before,
+    pixels,
+    window,
+)
 
-NEAR_NS = 2_000_000
-"""A stamp that went through seconds in float64, or a frame beside the wanted one by rounding, is still the frame."""
-WITHIN_NS = 1_000_000_000
 Square = NDArray[np.uint8]
 
 
@@ -31,7 +37,7 @@ def video_squares(uri: str, at_ns: Sequence[int], size: int, how: Decoding) -> I
     Decodes on from one wanted frame to the next, and seeks only where a keyframe lies between. Raises MediaError where
     there is no such frame, and as `window` does.
     """
-    for run in _runs(at_ns, keys_before(uri, at_ns, how)):
+    for run in decoding_runs(at_ns, keys_before(uri, at_ns, how)):
         waiting = deque(run)
         for pts, frame in window(uri, run[0] - NEAR_NS, run[-1] + WITHIN_NS, how):
             while waiting and waiting[0] - NEAR_NS <= pts <= waiting[0] + WITHIN_NS:
@@ -44,7 +50,7 @@ def video_squares(uri: str, at_ns: Sequence[int], size: int, how: Decoding) -> I
             raise MediaError("truncated", detail)
 
 
-def _runs(at_ns: Sequence[int], keys_ns: Sequence[int]) -> list[list[int]]:
+def decoding_runs(at_ns: Sequence[int], keys_ns: Sequence[int]) -> list[list[int]]:
     """Stamps that are decoded in one go: a run ends where the next one's keyframe comes after its last."""
     runs: list[list[int]] = []
     for wanted, key in zip(at_ns, keys_ns, strict=True):

@@ -9,14 +9,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.media_frames import Decoding, MediaError, image_frames, pixels, window
+from transforms.media_frames import NEAR_NS, WITHIN_NS, Decoding, MediaError, image_frames, pixels, window
 
 WIDTH, HEIGHT = 144, 112
 """A thumbnail fits in this many px."""
 QUALITY = 62
-_NEAR_NS = 2_000_000
-"""A stamp that went through seconds in float64, or a frame beside the wanted one by rounding, is still the frame."""
-_WITHIN_NS = 1_000_000_000
 
 
 def thumbnail(frame: av.VideoFrame, depth: bool) -> bytes:
@@ -42,7 +39,7 @@ def video_thumbnails(uri: str, at_ns: Sequence[int], depth: bool, how: Decoding)
     Raises MediaError where there is none, and as `window` does.
     """
     for wanted in at_ns:
-        found = next(window(uri, wanted - _NEAR_NS, wanted + _WITHIN_NS, how), None)
+        found = next(window(uri, wanted - NEAR_NS, wanted + WITHIN_NS, how), None)
         if found is None:
             detail = f"{uri} has no frame within a second after {wanted} ns; the episode's stamps lie outside of it"
             raise MediaError("truncated", detail)

@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import av
 import msgspec
@@ -31,6 +31,7 @@ from transforms.media_thumbnails import image_thumbnails, video_thumbnails
 CHUNK_BYTES = 1 << 24
 PROGRESS_S = 0.5
 _LENGTH = struct.Struct("<Q")
+Picture = TypeVar("Picture")
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -146,19 +147,25 @@ def _send_chunks(frames: Iterator[tuple[int, av.VideoFrame]], request: Request, 
     channel.send(Reply("done"))
 
 
+def _collected(found: Iterable[tuple[int, Picture]], channel: _Channel) -> tuple[NDArray[np.int64], list[Picture]]:
+    """Stamps and pictures of what is decoded one at a time, with a sign of life after each."""
+    stamps, pictures = [], []
+    for stamp, picture in found:
+        stamps.append(stamp)
+        pictures.append(picture)
+        channel.alive()
+    return np.asarray(stamps, np.int64), pictures
+
+
 def _send_thumbnails(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:
     if request.uri:
         found = video_thumbnails(request.uri, request.at_ns, request.depth, how)
     else:
         found = image_thumbnails(images, request.depth, how)
-    stamps, small = [], []
-    for stamp, picture in found:
-        stamps.append(stamp)
-        small.append(np.frombuffer(picture, np.uint8))
-        channel.alive()
-    data = np.concatenate(small) if small else np.zeros(0, np.uint8)
-    sizes = np.asarray([len(picture) for picture in small], np.int64)
-    channel.send_arrays("done", {"pts_ns": np.asarray(stamps, np.int64), "sizes": sizes, "data": data})
+    stamps, pictures = _collected(found, channel)
+    sizes = np.asarray([len(picture) for picture in pictures], np.int64)
+    data = np.frombuffer(b"".join(pictures), np.uint8)
+    channel.send_arrays("done", {"pts_ns": stamps, "sizes": sizes, "data": data})
 
 
 def _send_squares(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:
@@ -166,13 +173,9 @@ def _send_squares(request: Request, images: list[bytes], how: Decoding, channel:
         found = video_squares(request.uri, request.at_ns, request.size, how)
     else:
         found = image_squares(images, request.size, how)
-    stamps, squares = [], []
-    for stamp, picture in found:
-        stamps.append(stamp)
-        squares.append(picture)
-        channel.alive()
+    stamps, squares = _collected(found, channel)
     frames = np.stack(squares) if squares else np.zeros((0, request.size, request.size, 3), np.uint8)
-    channel.send_arrays("done", {"pts_ns": np.asarray(stamps, np.int64), "frames": frames})
+    channel.send_arrays("done", {"pts_ns": stamps, "frames": frames})
 
 
 def _answer(request: Request, images: list[bytes], how: Decoding, channel: _Channel) -> None:

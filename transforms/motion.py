@@ -35,8 +35,11 @@ class MotionParams:
             ("still_m_s", "moving_m_s"),
             ("still_share", "moving_share"),
         ):
-            if getattr(self, still) > getattr(self, moving):
-                raise ValueError(f"{still} {getattr(self, still)} is above {moving} {getattr(self, moving)}")
+            if not 0 <= getattr(self, still) <= getattr(self, moving):
+                found = f"motion.{still} is {getattr(self, still)} and {moving} {getattr(self, moving)}"
+                raise ValueError(f"{found}; need 0 <= {still} <= {moving}")
+        if not self.still_gripper >= 0:
+            raise ValueError(f"motion.still_gripper is {self.still_gripper}; need 0 or more")
 
 
 @dataclass(frozen=True)

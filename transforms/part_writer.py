@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from transforms.output_files import OUT, PartReport
 from transforms.row_bytes import row_bytes
 
+Format = Literal["parquet", "arrow"]
 Compression = Literal["zstd", "lz4", "snappy", "none"]
 _LEVELS = {"zstd": range(1, 23), "lz4": range(1, 13)}
 _GROUP_BYTES = 4 << 20
@@ -30,7 +31,7 @@ _CHUNK = 1 << 20
 class SinkParams:
     """Format of the output's tables. A part is closed before its episodes exceed `part_target_mb` uncompressed."""
 
-    format: Literal["parquet", "arrow"] = "parquet"
+    format: Format = "parquet"
     compression: Compression = "zstd"
     compression_level: int | None = None
     row_group_rows: int = 4096

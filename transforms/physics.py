@@ -61,8 +61,15 @@ class PhysicsParams:
     def __post_init__(self) -> None:
         if self.min_frames < 1 or self.max_intervals < 1:
             raise ValueError(f"min_frames {self.min_frames} and max_intervals {self.max_intervals} must be at least 1")
-        if self.limit_factor < 1:
+        if not self.limit_factor >= 1:
             raise ValueError(f"limit_factor is {self.limit_factor}; below 1 it would flag what the limit allows")
+        for name in ("noise_sigmas", "position_tolerance_rad", "max_noise_rad"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"physics.{name} is {getattr(self, name)}; need 0 or more")
+        for name in ("max_acceleration_rad_s2", "max_jerk_rad_s3"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"physics.{name} is {limit}; need more than 0, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-from transforms.episode import Finding
+from transforms.episode import Finding, InstructionStatus
 from transforms.evidence import Decision, DuplicateCluster, Evidence, JudgedFinding
 from transforms.representatives import Duplicate
 
@@ -71,7 +71,7 @@ class SelectParams:
     """
 
     rules: Mapping[str, Rule | None] = field(default_factory=dict)
-    reject_instruction_status: tuple[str, ...] = ()
+    reject_instruction_status: tuple[InstructionStatus, ...] = ()
     quality_check: str = "quality.ldlj"
     drop_relabelled: bool = False
     max_component: int = 10_000
@@ -167,7 +167,7 @@ def bound_component(cluster: DuplicateCluster, limit: int) -> DuplicateCluster:
     if len(cluster.members) > limit:
         raise GuardrailExceeded(
             f"cluster {cluster.cluster_id} has {len(cluster.members)} members, above select.max_component {limit}; "
-            "look at its edges, raise dedup.trajectory_jaccard, or raise the limit"
+            "look at its edges, raise deduplication.trajectory_jaccard, or raise the limit"
         )
     return cluster
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from beam_pipeline.commands.command import BAD_USAGE, UsageError, error_console, output_console
 from beam_pipeline.commands.job import config_of, finish, parse, prepare
-from beam_pipeline.options import CurationOptions
+from beam_pipeline.options import DEFAULT_READ, CurationOptions
 from beam_pipeline.typed_yaml import ConfigError
 
 _OWN_FLAGS = ("--config", "--output", "--runner")
@@ -32,8 +32,8 @@ def run(arguments: Sequence[str]) -> int:
         options = parse(arguments, _OWN_FLAGS)
         pipeline, runner = prepare(options, config_of(options, USAGE), console, sources_present=False)
         own = options.view_as(CurationOptions)
-        for name in ("source", "fail_fast"):
-            if getattr(own, name):
+        for name, unset in (("source", None), ("fail_fast", False), ("read_with", DEFAULT_READ)):
+            if getattr(own, name) != unset:
                 raise UsageError(f"decide has no --{name}: it decides about every source by stored evidence")
     except (UsageError, ConfigError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)

@@ -44,10 +44,17 @@ def config_of(options: PipelineOptions, usage: str) -> str:
 def prepare(
     options: PipelineOptions, config: str, console: Console, sources_present: bool = True
 ) -> tuple[MultimodalPipeline, str]:
-    """The job of a configuration, and its runner; raises ConfigError, and ValueError for the runner."""
+    """The job of a configuration, and its runner; raises ConfigError, UsageError, and ValueError for the runner.
+
+    Flags that neither we nor Beam nor the runner know are warned of, not refused: schedulers add some of their own.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     runner = options.view_as(StandardOptions).runner or DEFAULT_RUNNER
     resolve_runner(runner)
+    try:
+        options.get_all_options()
+    except SystemExit as error:  # of a malformed flag argparse says why, and exits by itself
+        raise UsageError("a flag is malformed; see above") from error
     return MultimodalPipeline(PipelineConfig.load(config, sources_present), console=console), runner
 
 

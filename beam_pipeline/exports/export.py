@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from beam_pipeline.curated import CuratedEpisode, CuratedSet
+from beam_pipeline.output_folder import SPLITS
+from beam_pipeline.training.splits import read_splits
 
 Videos = Literal["reference", "copy", "remux", "reencode"]
 ImageCameras = Literal["image", "video"]
@@ -100,3 +102,11 @@ def chosen_episodes(curated: CuratedSet, options: ExportOptions) -> dict[str, li
     elif not any(found.values()):
         raise ExportError(f"no source of {curated.folder} has a kept episode; its ledger says why")
     return {name: episodes for name, episodes in found.items() if episodes}
+
+
+def stated_splits(curated: CuratedSet) -> Mapping[str, str]:
+    """Episode id -> split, as the command `split` left it in the curated folder; empty where that was not run.
+
+    Raises OutputError where it is of another run and lacks an episode.
+    """
+    return read_splits(curated) if (curated.folder / SPLITS).exists() else {}

@@ -21,10 +21,9 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from beam_pipeline.curated import CuratedEpisode, CuratedSet
+from beam_pipeline.curated import CuratedEpisode, CuratedSet, part_dataset
 from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes
 from transforms.episode import TIMESTAMP
 from transforms.output_files import TRANSITIONS
@@ -95,7 +94,7 @@ def _kept_steps(curated: CuratedSet, source: str) -> dict[str, _Kept]:
 def _batches(curated: CuratedSet, source: str) -> Iterator[pa.RecordBatch]:
     needed = (EPISODE_ID, FRAME_INDEX, TIMESTAMP)
     for path in curated.files(TRANSITIONS, source):
-        found = ds.dataset(str(path), format="parquet" if path.suffix == ".parquet" else "ipc")
+        found = part_dataset(path)
         columns = [name for name in found.schema.names if name in needed or name.startswith(STALENESS)]
         yield from found.to_batches(columns=columns)
 

@@ -15,16 +15,11 @@ from transforms.episode import TIMESTAMP
 from transforms.output_schema import EPISODE_ID
 from transforms.schema import (
     ACTION,
-    ACTION_GRIPPER,
     DISCOUNT,
-    END_EFFECTOR_POSE,
     FRAME_INDEX,
-    GRIPPER,
     IS_FIRST,
     IS_LAST,
     IS_TERMINAL,
-    JOINT_POSITION,
-    JOINT_VELOCITY,
     NEXT_DONE,
     NEXT_REWARD,
     NEXT_STATE,
@@ -36,8 +31,6 @@ from transforms.schema import (
 )
 
 Values = NDArray[Any]
-CANONICAL = (JOINT_POSITION, JOINT_VELOCITY, END_EFFECTOR_POSE, GRIPPER, ACTION_GRIPPER)
-"""Columns that curation adds where an embodiment declares them, in canonical units."""
 BOOKKEEPING = {
     *(EPISODE_ID, FRAME_INDEX, TIMESTAMP, DISCOUNT, IS_FIRST, IS_LAST, VALID),
     *(NEXT_STATE, NEXT_REWARD, NEXT_DONE, NEXT_TRUNCATED),
@@ -97,10 +90,13 @@ def default_features() -> tuple[Feature, ...]:
     return tuple(Feature(name, dtype, (1,)) for name, dtype in DEFAULT_DTYPES.items())
 
 
-def exported_name(column: str, canonical: bool) -> str | None:
-    """A step column's name in LeRobot; None where it is not exported."""
-    if column in BOOKKEEPING or column.startswith(STALENESS) or (column in CANONICAL and not canonical):
-        return None
+def is_exported(column: str) -> bool:
+    """Whether a step column is one of the recording, not of curation's own account of it."""
+    return column not in BOOKKEEPING and not column.startswith(STALENESS)
+
+
+def exported_name(column: str) -> str:
+    """A step column's name in LeRobot."""
     return RENAMED.get(column, column)
 
 

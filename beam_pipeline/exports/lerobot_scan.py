@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from beam_pipeline.curated import CuratedEpisode, CuratedSet
+from beam_pipeline.exports.derived_columns import derived_columns
 from beam_pipeline.exports.export import ExportError, ExportOptions
-from beam_pipeline.exports.lerobot_columns import ColumnShape, column_shape, exported_name
+from beam_pipeline.exports.lerobot_columns import ColumnShape, column_shape, is_exported
 from transforms.episode import IMAGES, TIMESTAMP
 from transforms.sources.lerobot_tasks import ANNOTATION
 
@@ -83,9 +84,9 @@ def scan(curated: CuratedSet, episode: CuratedEpisode, schema: pa.Schema, option
         raise ExportError(
             f"{episode.episode_id} has no step in {curated.folder}; the folder is incomplete: copy it whole"
         )
-    columns = {
-        name: column_shape(_chunk(steps, name)) for name in plain if exported_name(name, options.canonical) is not None
-    }
+    conventions = {pair["key"]: pair["value"] for pair in episode.row["conventions"] or ()}
+    derived = frozenset() if options.canonical else derived_columns(schema.names, conventions)
+    columns = {name: column_shape(_chunk(steps, name)) for name in plain if is_exported(name) and name not in derived}
     shown = {name: _video(episode, name, _chunk(steps, name)) for name in videos}
     return ScannedEpisode(
         episode,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from beam_pipeline.curated import CuratedSet
-from beam_pipeline.exports.export import ExportError, ExportOptions, chosen_episodes
+from beam_pipeline.exports.export import ExportError, ExportOptions, chosen_episodes, stated_splits
 from beam_pipeline.exports.lerobot_clock import check_regular, rate_hz, same_rate
 from beam_pipeline.exports.lerobot_columns import (
     REQUIRED,
@@ -22,11 +22,11 @@ from beam_pipeline.exports.lerobot_columns import (
 )
 from beam_pipeline.exports.lerobot_scan import Pictures, ScannedEpisode, scan
 from beam_pipeline.exports.lerobot_tasks import annotation_problem, is_annotation
+from beam_pipeline.training.splits import NAMES, TRAIN
 from transforms.media import shared_decoder
 from transforms.stage import Unreadable
 
 CAMERA_NAMES = '["height", "width", "channels"]'
-TRAIN = "train"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,12 @@ class DataSet:
 
 def data_sets(curated: CuratedSet, options: ExportOptions) -> list[DataSet]:
     """Scan the chosen sources; raises ExportError where LeRobot cannot hold what they have."""
-    whole = [_of_source(curated, name, scanned, options) for name, scanned in _scanned(curated, options).items()]
-    _check_without(whole, options)
-    if len(whole) == 1 or all(_agree(whole[0], other) for other in whole[1:]):
-        return [_merged(whole, options.output)]
-    return whole
+    found = [_of_source(curated, name, scanned, options) for name, scanned in _scanned(curated, options).items()]
+    _check_without(found, options)
+    if len(found) == 1 or all(_agree(found[0], other) for other in found[1:]):
+        found = [_merged(found, options.output)]
+    splits = stated_splits(curated)
+    return [_in_splits(one, splits) for one in found]
 
 
 def _scanned(curated: CuratedSet, options: ExportOptions) -> dict[str, list[ScannedEpisode]]:
@@ -89,14 +90,14 @@ def _check_without(found: Sequence[DataSet], options: ExportOptions) -> None:
     """Raise ExportError where state and action are both left out or absent everywhere."""
     for one in found:
         if not {f.name for f in one.columns} & set(REQUIRED):
-            raise ExportError(
-                f"source {one.sources[0]!r} has neither observation.state nor action; declare `state` of its embodiment"
-            )
+            left = [name for name in REQUIRED if name in options.without]
+            remedy = f"take {left[0]} out of --without" if left else "declare `state` of its embodiment"
+            raise ExportError(f"source {one.sources[0]!r} exports neither {' nor '.join(REQUIRED)}; {remedy}")
 
 
 def _of_source(curated: CuratedSet, name: str, scanned: Sequence[ScannedEpisode], options: ExportOptions) -> DataSet:
     first = scanned[0]
-    features, left_out = _columns(scanned, options)
+    features, left_out = _columns(scanned)
     for feature in features:
         problem = annotation_problem(feature.name, scanned) if is_annotation(feature.name) else ""
         if problem:
@@ -112,21 +113,20 @@ def _of_source(curated: CuratedSet, name: str, scanned: Sequence[ScannedEpisode]
                 "a data set: curate with `temporal_alignment: {rate_hz: ...}`, or as two sources"
             )
         check_regular(one.times_ns, fps, one.place)
-    ordered, splits = _in_splits(scanned)
     return DataSet(
         folder=options.output / name,
         sources=(name,),
-        episodes=ordered,
+        episodes=tuple(scanned),
         features=(*sorted(features, key=lambda f: f.name), *default_features()),
         fps=fps,
         robot_type=_robot_type(scanned),
         modality=_modality(scanned),
         left_out=left_out,
-        splits=splits,
+        splits=((TRAIN, len(scanned)),),
     )
 
 
-def _columns(scanned: Sequence[ScannedEpisode], options: ExportOptions) -> tuple[list[Feature], dict[str, str]]:
+def _columns(scanned: Sequence[ScannedEpisode]) -> tuple[list[Feature], dict[str, str]]:
     """Features of the step columns, and why others are left out; raises ExportError for state and action."""
     shapes: dict[str, ColumnShape] = {}
     for one in scanned:
@@ -136,8 +136,8 @@ def _columns(scanned: Sequence[ScannedEpisode], options: ExportOptions) -> tuple
     features, left_out = [], {}
     total = sum(len(one.times_ns) for one in scanned)
     for column, shape in shapes.items():
-        name = exported_name(column, options.canonical)
-        if name is None or shape.dtype == "null":
+        name = exported_name(column)
+        if shape.dtype == "null":
             continue
         problem = shape.problem
         if not problem and shape.missing:
@@ -232,12 +232,12 @@ def _picture_shape(
     return found[0].shape, found[0].depth
 
 
-def _in_splits(scanned: Sequence[ScannedEpisode]) -> tuple[tuple[ScannedEpisode, ...], tuple[tuple[str, int], ...]]:
-    """Episodes so that each split is a range, `train` first; all of them are `train` where curation made no splits."""
-    names = [str(one.episode.row.get("split") or TRAIN) for one in scanned]
-    order = sorted(set(names), key=lambda name: (name != TRAIN, name))
-    ordered = tuple(one for split in order for one, name in zip(scanned, names, strict=True) if name == split)
-    return ordered, tuple((split, names.count(split)) for split in order)
+def _in_splits(data: DataSet, splits: Mapping[str, str]) -> DataSet:
+    """The data set with its episodes so that each split is a range, `train` first; `splits` by episode id or empty."""
+    names = [splits.get(one.episode.episode_id, TRAIN) for one in data.episodes]
+    order = [split for split in NAMES if split in names]
+    ordered = tuple(one for split in order for one, name in zip(data.episodes, names, strict=True) if name == split)
+    return replace(data, episodes=ordered, splits=tuple((split, names.count(split)) for split in order))
 
 
 def _robot_type(scanned: Sequence[ScannedEpisode]) -> str:
@@ -252,22 +252,14 @@ def _modality(scanned: Sequence[ScannedEpisode]) -> str:
 
 
 def _agree(a: DataSet, b: DataSet) -> bool:
-    same = (a.features, a.fps, a.robot_type, a.modality) == (b.features, b.fps, b.robot_type, b.modality)
-    return same and [name for name, _ in a.splits] == [name for name, _ in b.splits]
+    return (a.features, a.fps, a.robot_type, a.modality) == (b.features, b.fps, b.robot_type, b.modality)
 
 
 def _merged(found: Sequence[DataSet], folder: Path) -> DataSet:
-    first = found[0]
-    scanned = [one for each in found for one in each.episodes]
-    ordered, splits = _in_splits(scanned)
-    return DataSet(
+    return replace(
+        found[0],
         folder=folder,
         sources=tuple(name for each in found for name in each.sources),
-        episodes=ordered,
-        features=first.features,
-        fps=first.fps,
-        robot_type=first.robot_type,
-        modality=first.modality,
+        episodes=tuple(one for each in found for one in each.episodes),
         left_out={name: why for each in found for name, why in each.left_out.items()},
-        splits=splits,
     )

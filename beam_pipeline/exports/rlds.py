@@ -9,7 +9,7 @@ and the action mean nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,16 +17,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from beam_pipeline.curated import CuratedEpisode, CuratedSet
-from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes
+from beam_pipeline.curated import CuratedEpisode, CuratedSet, part_dataset
+from beam_pipeline.exports.derived_columns import derived_columns
+from beam_pipeline.exports.export import Exported, ExportError, ExportOptions, chosen_episodes, stated_splits
 from beam_pipeline.exports.rlds_cameras import CameraWriter, black_notes, first_facts
 from beam_pipeline.exports.rlds_columns import (
     INSTRUCTION,
     ColumnPlan,
     Values,
-    derived_columns,
     encode_column,
     plain_columns,
     plan_columns,
@@ -71,9 +70,11 @@ def write_rlds(curated: CuratedSet, options: ExportOptions, shard_bytes: int) ->
         raise ExportError("RLDS holds pictures, no videos: leave --image-cameras out")
     chosen = chosen_episodes(curated, options)
     names = _dataset_names(chosen)
+    splits = stated_splits(curated)
     done = Exported((), 0, 0)
     for source, episodes in chosen.items():
-        one = _write_source(curated, options, episodes, names[source], shard_bytes)
+        own = {one.episode_id: splits.get(one.episode_id) or split_of(one) for one in episodes}
+        one = _write_source(curated, options, episodes, own, names[source], shard_bytes)
         done = Exported(
             done.folders + one.folders,
             done.n_episodes + one.n_episodes,
@@ -109,20 +110,20 @@ def split_of(episode: CuratedEpisode) -> str:
 def _batches(curated: CuratedSet, source: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for table in (TRANSITIONS, INCOMPLETE):
         for path in curated.files(table, source):
-            kind = "parquet" if path.suffix == ".parquet" else "ipc"
-            found = ds.dataset(str(path), format=kind)
-            yield from found.to_batches(columns=list(columns), batch_size=_ROWS_AT_ONCE, fragment_readahead=1)
+            yield from part_dataset(path).to_batches(
+                columns=list(columns), batch_size=_ROWS_AT_ONCE, fragment_readahead=1
+            )
 
 
 def _first_row(curated: CuratedSet, source: str, column: str) -> dict[str, object] | None:
     """The first frame of a camera in a source; None where it shows none there."""
     for table in (TRANSITIONS, INCOMPLETE):
         for path in curated.files(table, source):
-            kind = "parquet" if path.suffix == ".parquet" else "ipc"
-            found = ds.dataset(str(path), format=kind)
-            rows = found.scanner(
-                columns=[column], filter=pc.field(column).is_valid(), batch_size=16, batch_readahead=1
-            ).head(1)
+            rows = (
+                part_dataset(path)
+                .scanner(columns=[column], filter=pc.field(column).is_valid(), batch_size=16, batch_readahead=1)
+                .head(1)
+            )
             if rows.num_rows:
                 row: dict[str, object] = rows.column(column)[0].as_py()
                 return row
@@ -131,8 +132,7 @@ def _first_row(curated: CuratedSet, source: str, column: str) -> dict[str, objec
 
 def _plan(curated: CuratedSet, options: ExportOptions, episodes: Sequence[CuratedEpisode], notes: list[str]) -> _Plan:
     source = episodes[0].source
-    path = curated.files(TRANSITIONS, source)[0]
-    schema = ds.dataset(str(path), format="parquet" if path.suffix == ".parquet" else "ipc").schema
+    schema = curated.step_schema(source)
     conventions = {pair["key"]: pair["value"] for pair in episodes[0].row["conventions"] or ()}
     unknown = [name for name in options.without if name not in schema.names]
     if unknown:
@@ -199,7 +199,12 @@ def _encode(steps: pa.Table, episode: CuratedEpisode, plan: _Plan) -> bytes:
 
 
 def _write_source(
-    curated: CuratedSet, options: ExportOptions, episodes: Sequence[CuratedEpisode], name: str, shard_bytes: int
+    curated: CuratedSet,
+    options: ExportOptions,
+    episodes: Sequence[CuratedEpisode],
+    split: Mapping[str, str],
+    name: str,
+    shard_bytes: int,
 ) -> Exported:
     notes: list[str] = []
     plan = _plan(curated, options, episodes, notes)
@@ -209,9 +214,9 @@ def _write_source(
     folder = options.output / place
     folder.mkdir(parents=True)
     splits, n_steps, gaps = [], 0, 0
-    ordered = sorted(episodes, key=lambda episode: (split_of(episode), episode.episode_id))
-    for split, members in groupby(ordered, key=split_of):
-        shards = ShardWriter(folder, name, split, shard_bytes)
+    ordered = sorted(episodes, key=lambda episode: (split[episode.episode_id], episode.episode_id))
+    for of_split, members in groupby(ordered, key=lambda episode: split[episode.episode_id]):
+        shards = ShardWriter(folder, name, of_split, shard_bytes)
         for episode in members:
             steps = curated.steps(episode, needed)
             n_steps += steps.num_rows

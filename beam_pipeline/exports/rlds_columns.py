@@ -13,7 +13,6 @@ from beam_pipeline.exports.rlds_features import STEPS, Feature, nested_keys
 from transforms.episode import IMAGES, TIMESTAMP
 from transforms.output_schema import EPISODE_ID
 from transforms.schema import (
-    ACTION,
     ACTION_GRIPPER,
     END_EFFECTOR_POSE,
     FRAME_INDEX,
@@ -34,7 +33,6 @@ _BOOKKEEPING = frozenset(
     (EPISODE_ID, FRAME_INDEX, VALID, NEXT_STATE, NEXT_REWARD, NEXT_DONE, NEXT_TRUNCATED),
 )
 """Columns that RLDS says by the order of its steps, or that follow from others."""
-_CANONICAL = frozenset((JOINT_POSITION, JOINT_VELOCITY, END_EFFECTOR_POSE, GRIPPER, ACTION_GRIPPER))
 _DOCS = {
     JOINT_POSITION: "rad, in the order of the embodiment's joint names",
     JOINT_VELOCITY: "rad/s",
@@ -88,19 +86,6 @@ def plain_columns(schema: pa.Schema, canonical: bool, derived: frozenset[str]) -
         and not field.name.startswith((STALENESS, IMAGES))
         and (canonical or field.name not in derived)
     ]
-
-
-def derived_columns(names: Iterable[str], conventions: Mapping[str, str]) -> frozenset[str]:
-    """Which columns curation added, by what the embodiment declares; a source may have columns of such names itself."""
-    declared = {key for key, value in conventions.items() if value != "unknown"}
-    by_part = {
-        JOINT_POSITION: "joint_names",
-        JOINT_VELOCITY: "joint_names",
-        END_EFFECTOR_POSE: "rotation_column",
-        GRIPPER: "gripper_column",
-    }
-    found = {name for name, part in by_part.items() if part in declared}
-    return frozenset((found | ({ACTION_GRIPPER} if ACTION in names else set())) & _CANONICAL)
 
 
 @dataclass(frozen=True)

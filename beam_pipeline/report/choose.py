@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beam_pipeline.report.distributions import badness, low_is_worse
+from beam_pipeline.report.distributions import RESOLUTION, badness, low_is_worse
 from beam_pipeline.report.relabelled import Relabelled
 from beam_pipeline.report.tables import UNJUDGED, Ledger, Measured
 
@@ -17,13 +17,6 @@ _PAIRS_OF_ONE = 2
 _FIRST = ("quality.", "frames.", "physics.", "grounding.", "alignment.")
 _ABOUT_FILES = ("metadata.", "conventions.")
 """Checks that say nothing of how an episode looks."""
-_RESOLUTION: Mapping[str, float] = {
-    "alignment.jitter_ms": 1.0,
-    "alignment.max_gap_ms": 1.0,
-    "physics.encoder_noise": 1e-4,
-    "physics.quaternion_norm": 1e-3,
-}
-"""Kept episodes that differ by less than this in a check do not differ: rounding of stamps and of float32."""
 _WORST_OF_SCORE = 3
 LONGEST = "steps, longest"
 
@@ -180,7 +173,7 @@ def _worst_kept(ledger: Ledger, measured: Mapping[str, Measured]) -> tuple[list[
         found = measured[check]
         places = np.flatnonzero(kept[found.episode])
         bad = badness(found)[places]
-        if not len(places) or bad.max() - bad.min() <= _RESOLUTION.get(check, 0.0):
+        if not len(places) or bad.max() - bad.min() <= RESOLUTION.get(check, 0.0):
             continue
         worse = bad > np.median(bad)  # what is as good as most is not among the worst
         order = places[worse][np.lexsort((found.episode[places][worse], -bad[worse]))][:_WORST_OF_SCORE]

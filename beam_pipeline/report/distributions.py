@@ -15,6 +15,7 @@ SOURCES_SHOWN = 8
 LOW_IS_WORSE = frozenset(
     {
         "grounding.status",
+        "grounding.text_agreement",
         "grounding.verb_consistency",
         "integrity.transitions",
         "quality.ldlj",
@@ -23,6 +24,13 @@ LOW_IS_WORSE = frozenset(
 )
 IDEAL: Mapping[str, float] = {"conventions.velocity_scale": 1.0}
 """Checks that are best at a number, and worse the further from it."""
+RESOLUTION: Mapping[str, float] = {
+    "alignment.jitter_ms": 1.0,
+    "alignment.max_gap_ms": 1.0,
+    "physics.encoder_noise": 1e-4,
+    "physics.quaternion_norm": 1e-3,
+}
+"""Episodes that differ by no more than this in a check do not differ: rounding of stamps and of float32."""
 _TAIL = 5.0
 """Values further out than this many times the width of the middle 99 % are counted at the edge, not drawn to scale."""
 
@@ -74,8 +82,10 @@ class Distribution:
 
     @property
     def constant(self) -> bool:
-        """Whether all episodes have one value: there is nothing to draw."""
-        return self.least == self.most
+        """Whether all episodes have one value, apart from rounding within the rule: there is nothing to draw."""
+        if any(self.least <= limit <= self.most for _, limit in self.thresholds):
+            return self.least == self.most
+        return self.most - self.least <= RESOLUTION.get(self.name, 0.0)
 
     @property
     def n_broken(self) -> int:

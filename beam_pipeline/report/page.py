@@ -92,6 +92,7 @@ def _environment() -> Environment:
         "number": text.number,
         "shorten": text.shorten,
         "duration": text.duration,
+        "instant": text.instant,
         "data_uri": text.data_uri,
     }
     return environment

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from beam_pipeline.curated import CuratedSet
+from beam_pipeline.curated import CuratedSet, part_dataset
 from transforms.output_files import CLUSTERS, EPISODES
 
 SHOWN = 4
@@ -59,9 +58,7 @@ def read_relabelled(curated: CuratedSet) -> tuple[int, Sequence[Relabelled]]:
 
 
 def _edges(curated: CuratedSet, index: int) -> pa.Table:
-    path = curated.files(CLUSTERS)[index]
-    kind = "parquet" if path.suffix == ".parquet" else "ipc"
-    return ds.dataset(str(path), format=kind).to_table(filter=pc.field("relabelled"))
+    return part_dataset(curated.files(CLUSTERS)[index]).to_table(filter=pc.field("relabelled"))
 
 
 def _instructions(curated: CuratedSet, ids: Sequence[str]) -> dict[str, str]:

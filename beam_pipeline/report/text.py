@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from datetime import UTC, datetime
 
 from markupsafe import Markup
 
 from beam_pipeline.report.charts import number
 
-__all__ = ["data_uri", "duration", "number", "percent", "seconds", "shorten", "visible"]
+__all__ = ["data_uri", "duration", "instant", "number", "percent", "seconds", "shorten", "visible"]
 
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]"
@@ -53,6 +54,14 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:,.1f} h"
+
+
+def instant(iso: str) -> str:
+    """A time in ISO 8601 to the second, in UTC; as it is where it is none."""
+    try:
+        return datetime.fromisoformat(iso).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except ValueError:
+        return iso
 
 
 def seconds(start_ns: object, end_ns: object) -> float | None:

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import xxhash
 
-from beam_pipeline.curated import CuratedSet
+from beam_pipeline.curated import CuratedSet, part_dataset
 from beam_pipeline.output_folder import MANIFESTS, SPLITS, OutputError
 from transforms.coders import from_json, to_json
 from transforms.deduplication.union_find import components
@@ -95,7 +94,7 @@ def members(curated: CuratedSet) -> list[Member]:
 
 def _edges(curated: CuratedSet) -> Iterator[tuple[str, str]]:
     for path in curated.files(CLUSTERS):
-        table = ds.dataset(path, format="parquet" if path.suffix == ".parquet" else "ipc").to_table(columns=["a", "b"])
+        table = part_dataset(path).to_table(columns=["a", "b"])
         yield from zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from examples.sample.robot import Floats
+from examples.sample.robot import CUBE_HALF_M, Floats
 
 COLOURS = ("red", "green", "blue", "yellow")
 KINDS = ("pick", "place left", "place right", "push", "wave")
@@ -42,7 +42,7 @@ class Task:
 def draw_task(kind: str, rng: np.random.Generator) -> Task:
     """A task of a kind with goals, speeds, colour and starting pose drawn at random."""
     colour = str(rng.choice(COLOURS))
-    cube = np.array([rng.uniform(0.38, 0.6), rng.uniform(-0.18, 0.18), 0.015])
+    cube = np.array([rng.uniform(0.38, 0.6), rng.uniform(-0.18, 0.18), CUBE_HALF_M])
     yaw = float(rng.uniform(-0.6, 0.6))
     start = np.array([rng.uniform(0.35, 0.55), rng.uniform(-0.2, 0.2), rng.uniform(0.28, 0.4)])
     speed = float(rng.uniform(0.22, 0.32))

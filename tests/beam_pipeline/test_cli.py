@@ -82,6 +82,8 @@ def test_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--config", "{config}", "--runner", "DirectRuner"], "no runner 'DirectRuner'"),
         (["--config", "{config}", "--runner", "no.such.Runner"], "no runner 'no.such.Runner'"),
         (["--config", "{config}", "--runner", "pathlib.Path"], "which is no apache_beam PipelineRunner"),
+        (["--config", "{config}", "--direct_num_workers=many"], "a flag is malformed; see above"),
+        (["decide", "--config", "{config}", "--read_with", "ray_data"], "decide has no --read_with: it decides about"),
         (["--config", "{folder}/absent.yaml"], "absent.yaml:1: cannot read the configuration"),
         (["--config", "{folder}/bad.yaml"], "bad.yaml:2: not YAML"),
         (["--config", "{folder}/typo.yaml"], "typo.yaml:2: unknown key 'qualty'; did you mean 'quality'?"),
@@ -117,6 +119,19 @@ def test_bad_usage(folder: Path, capsys: pytest.CaptureFixture[str], argv: list[
         (
             "gates: {sources: {j: {min_kept: 1}}}",
             ":7: gates.sources: no source is named 'j'; known: i",
+        ),
+        (
+            "select: {quality_check: quality.ldjl}",
+            ":7: select.quality_check: no check is named 'quality.ldjl'; did you mean 'quality.ldlj'?",
+        ),
+        (
+            "select: {reject_instruction_status: [mismach]}",
+            ":7: 'mismach' is not allowed; did you mean 'mismatch'? at `select.reject_instruction_status[0]`",
+        ),
+        (
+            "episode_boundary: {velocity_limits: [2, 2]}",
+            ":7: episode_boundary.velocity_limits are 2; they serve embodiments of as many joints without a urdf, "
+            "of which there is none: give one limit a joint, or leave them out",
         ),
     ],
 )
@@ -178,7 +193,9 @@ def test_run_again_after_a_failed_gate(folder: Path) -> None:
     assert run_job(folder, ISAAC).status == 0
 
 
-def test_flags_of_a_scheduler_do_no_harm(folder: Path) -> None:
+def test_flags_of_a_scheduler_do_no_harm_and_unknown_ones_are_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     flags = (
         "--labels=airflow-version=v2-10-0",
         "--labels=team=robots",
@@ -186,6 +203,7 @@ def test_flags_of_a_scheduler_do_no_harm(folder: Path) -> None:
         "--no_such_beam_option=1",
     )
     assert run_job(folder, ISAAC, "", *flags).status == 0
+    assert "Discarding unparseable args: ['--no_such_beam_option=1']" in caplog.text
 
 
 def test_runner_by_its_full_name(folder: Path) -> None:

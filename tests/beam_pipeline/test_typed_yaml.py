@@ -60,6 +60,8 @@ def test_variables_expand_with_default(monkeypatch: pytest.MonkeyPatch) -> None:
         ("name: a\nleaf: {count: many}", "job.yaml:2: need a whole number, found 'many' at `leaf.count`"),
         ("name: a\nleaf: {count: 1.5}", "job.yaml:2: need a whole number, found '1.5' at `leaf.count`"),
         ("name: a\nleaf: {rate_hz: true}", "job.yaml:2: need a number, found 'true' at `leaf.rate_hz`"),
+        ("name: a\nleaf: {rate_hz: .nan}", "job.yaml:2: need a finite number, found '.nan' at `leaf.rate_hz`"),
+        ("name: a\nleaf: {rate_hz: .inf}", "job.yaml:2: need a finite number, found '.inf' at `leaf.rate_hz`"),
         ("name: a\nflag: 1", "job.yaml:2: need true or false, found '1' at `flag`"),
         ("name: a\nleaves: {}", "job.yaml:2: need a list, found keys and values at `leaves`"),
         ("name: a\nleaf: 3", "job.yaml:2: need keys and values, found '3' at `leaf`"),

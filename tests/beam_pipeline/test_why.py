@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from tests.job import read_ledger, write_config
 
 SOURCES = """\
   - {name: i, path: isaac, format: isaac_hdf5, embodiment: arm}
-  - {name: v, path: video, embodiment: panda}"""
+  - {name: v, path: video, embodiment: panda}
+  - {name: bag, path: bag, embodiment: panda}"""
+EPOCH_S = 1_700_000_000
+"""Bags, and this video, count their time from 1970."""
 EMBODIMENTS = """
   panda:
     rate_hz: 20
@@ -43,6 +48,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     times = np.arange(60) / 20.0
     lines = ["timestamp,x,y"] + [f"{t:.3f},{np.sin(t):.5f},{np.cos(t):.5f}" for t in times]
     (folder / "video/v.csv").write_text("\n".join(lines) + "\n")
+    write_video(folder / "bag/b.mp4", 60)
+    late = (EPOCH_S + times).tolist()
+    marks = [{"start": EPOCH_S, "end": EPOCH_S + 1.4}, {"start": EPOCH_S + 1.6, "end": EPOCH_S + 2.9}]
+    (folder / "bag/b.json").write_text(json.dumps({"timestamps": late, "episodes": marks}))
+    lines = ["timestamp,x,y"] + [
+        f"{at:.3f},{np.sin(t):.5f},{np.tan(t / 9):.5f}" for at, t in zip(late, times, strict=True)
+    ]
+    (folder / "bag/b.csv").write_text("\n".join(lines) + "\n")
     (folder / "out").mkdir()
     (folder / "out/verdicts.csv").write_text("episode_id,verdict,who,why\ni/a/000002,reject,Ann,wrong cube\n")
     config = write_config(folder, SOURCES, embodiments=EMBODIMENTS)
@@ -63,7 +76,7 @@ def test_a_rejected_episode_is_read_again_and_its_place_is_named(
 ) -> None:
     status, out, _ = why(folder, capsys, "i/a/000001")
     assert status == 0
-    assert "i/a/000001 of source i, 40 steps was rejected" in out
+    assert "i/a/000001 of source i (40 steps) was rejected" in out
     assert "the rule integrity.nan is broken: transitions hold values that are not finite" in out
     assert "above the limit of 0" in out
     assert f"plot: {folder / 'why.png'} (steps read again from its source)" in out
@@ -124,6 +137,27 @@ def test_a_rule_with_a_limit_names_the_nearest(
     assert status == 0 and "below the limit of 0" in out and "the motion is not smooth" in out
     assert "of 4 episodes of i with this check," in out and "nearest:\n  i/a/00000" in out
     write_config(folder, SOURCES, embodiments=EMBODIMENTS)
+
+
+def test_places_are_told_from_the_start_of_the_episode_whatever_its_clock(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = "\nselect: {rules: {alignment.max_gap_ms: {max: 20}}}"
+    config = write_config(folder, SOURCES, rules, EMBODIMENTS)
+    shutil.copytree(folder / "out", tmp_path / "out")
+    try:
+        assert main(["decide", "--config", str(config), "--output", str(tmp_path / "out")]) == 0
+    finally:
+        write_config(folder, SOURCES, embodiments=EMBODIMENTS)
+    flags = ["--output", str(tmp_path / "out"), "--plot", str(tmp_path / "x.png")]
+    name = f"bag/b/{EPOCH_S + 1}600000000"
+    assert main(["why", "bag/b", *flags]) == 0
+    assert f"  {name}: rejected by alignment.max_gap_ms, 1.300 s from 1.600 s" in capsys.readouterr().out
+    assert main(["why", name, *flags]) == 0
+    out = capsys.readouterr().out
+    assert "it is a part of bag/b, 1.300 s from 1.600 s" in out
+    times = [float(text) for text in re.findall(r"found from ([-\d.]+) s to ([-\d.]+) s", out)[0]]
+    assert times[1] - times[0] == pytest.approx(0.05) and -1.6 <= times[0] < 1.3
 
 
 def test_bad_usage(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

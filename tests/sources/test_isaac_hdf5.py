@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,8 +30,8 @@ from transforms.stage import Unreadable
 ROBOT = Embodiment(rate_hz=20.0)
 
 
-def source_of(path: Path, **values: object) -> Source:
-    return replace(Source("i", str(path), "isaac_hdf5"), **values)  # type: ignore[arg-type]
+def source_of(path: Path, **values: Any) -> Source:
+    return replace(Source("i", str(path), "isaac_hdf5"), **values)
 
 
 def plan(path: Path, **values: object) -> list[RecordingRef]:

@@ -91,6 +91,23 @@ def v21(tmp_path: Path) -> Path:
     return tmp_path / "v21"
 
 
+def test_columns_that_bear_the_names_of_others_are_not_lost(tmp_path: Path) -> None:
+    """Sets made of RLDS have `reward` and `is_terminal` beside `next.reward` and `next.done`, in either order."""
+    stored = {
+        "reward": pa.array([5.0, 6.0, 7.0, 8.0]),
+        "next.reward": pa.array([0.0, 0.0, 0.0, 1.0]),
+        "is_terminal": pa.array([False] * 4),
+        "next.done": pa.array([False, False, False, True]),
+    }
+    for order in (list(stored), list(reversed(stored))):
+        table = episode_table(0, 0, 4)
+        for name in order:
+            table = table.append_column(name, stored[name])
+        steps = first(write_v3(tmp_path / order[0], [[table]])).streams[STEPS].to_pydict()
+        assert steps["reward"] == [0.0, 0.0, 0.0, 1.0] and steps["stored.reward"] == [5.0, 6.0, 7.0, 8.0]
+        assert steps["is_terminal"] == [False] * 4 and steps["next.done"] == [False, False, False, True]
+
+
 def test_rewards_dones_and_success(v21: Path) -> None:
     table = episode_table(0, 0, 4)
     table = table.append_column("next.reward", pa.array([0.0, 0.0, 0.0, 1.0]))

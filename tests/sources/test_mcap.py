@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ def values(seed: int, count: int = T, width: int = len(JOINTS)) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, width))
 
 
-def load(path: Path, **changes: object) -> Recording:
-    source = replace(Source("b", str(path)), **changes)  # type: ignore[arg-type]
+def load(path: Path, **changes: Any) -> Recording:
+    source = replace(Source("b", str(path)), **changes)
     (ref,) = plan(source, fail_fast=True)
     assert ref.problem is None, ref.problem
     return mcap.read(ref, source, Embodiment())

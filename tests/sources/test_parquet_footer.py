@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,10 +56,10 @@ def test_a_schema_longer_than_the_first_read(tmp_path: Path) -> None:
         (lambda data: data[:4] + bytes(20) + (12).to_bytes(4, "little") + b"PAR1", "corrupt", "states no num_rows"),
     ],
 )
-def test_what_states_none(tmp_path: Path, change: object, rule: str, words: str) -> None:
+def test_what_states_none(tmp_path: Path, change: Callable[[bytes], bytes], rule: str, words: str) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(table(5, 7), path)
-    path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
+    path.write_bytes(change(path.read_bytes()))
     with pytest.raises(Unreadable, match=words) as caught:
         stated_rows(path)
     assert caught.value.problem.rule == rule and str(path) in str(caught.value)

@@ -94,6 +94,31 @@ def test_no_rate_gives_null_times(tmp_path: Path) -> None:
     assert times.type == pa.int64() and times.null_count == 4
 
 
+@pytest.mark.parametrize(
+    ("declared", "values", "expected"),
+    [
+        (tensor("uint64"), np.arange(4) * 100, [0, 100, 200, 300]),
+        (tensor("int64", 1), np.arange(4) * 100, [0, 100, 200, 300]),
+        (tensor("float32"), np.arange(4) * 100.0, None),
+        (tensor("int64", 2), np.arange(8), None),
+        (TEXT, [b"0", b"1", b"2", b"3"], None),
+    ],
+)
+def test_a_stored_clock_is_whole_ns_and_another_is_named(
+    tmp_path: Path, declared: dict[str, object], values: object, expected: list[int] | None
+) -> None:
+    shard = write_dataset(tmp_path, [episode(**{"steps/timestamp_ns": values})], {**STEPS, "timestamp_ns": declared})
+    (ref,) = rlds.plan(SOURCE, shard)
+    recording = rlds.read(ref, SOURCE, Embodiment(rate_hz=5))
+    times = recording.streams["steps"].column("timestamp_ns")
+    assert times.type == pa.int64()
+    assert times.to_pylist() == (expected or [0, 200_000_000, 400_000_000, 600_000_000])
+    found = [(one.check, one.status) for one in recording.findings]
+    assert found == ([] if expected else [("metadata.column_unread", "not_run")])
+    if not expected:
+        assert recording.findings[0].detail.startswith("steps/timestamp_ns holds ")
+
+
 def test_nested_actions_shapes_and_dtypes(tmp_path: Path) -> None:
     schema = {
         **STEPS,

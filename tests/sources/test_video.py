@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +25,7 @@ from transforms.loader import MultimodalLoader
 from transforms.sources import video
 from transforms.sources.sidecar import gather_vectors
 from transforms.stage import Unreadable
+from transforms.temporal_alignment import TemporalAlignmentParams, align
 
 ROBOT = Embodiment()
 
@@ -176,6 +179,26 @@ def test_timestamps_as_dates(clip: Path) -> None:
     assert load(clip).streams["sensors"].column("timestamp_ns").to_pylist() == [10**9, 2 * 10**9]
 
 
+@pytest.mark.parametrize("writer", ["polars", "pandas"])
+def test_tables_mean_the_same_whoever_wrote_them(clip: Path, writer: str) -> None:
+    """Polars writes large texts and lists, pandas a categorical by a dictionary: all are texts and vectors."""
+    said, q = ["pick", "pick", "place"], [[0.1, 0.2], [0.2, 0.4], [0.4, 0.8]]
+    values = {"timestamp": [0.0, 0.5, 1.0], "text": said, "q": q}
+    path = clip.with_suffix(".parquet")
+    if writer == "polars":
+        polars.DataFrame(values).write_parquet(path)
+        assert pq.read_schema(path).field("text").type == pa.large_string()
+    else:
+        frame = pandas.DataFrame(values).astype({"text": "category"})
+        frame.to_parquet(path)
+        assert pa.types.is_dictionary(pq.read_schema(path).field("text").type)
+    recording = load(clip)
+    assert recording.utterances == (Utterance("pick", 0, 10**9), Utterance("place", 10**9, None))
+    steps = align(recording, TemporalAlignmentParams(rate_hz=4)).streams["steps"]
+    expected = [[0.1, 0.2], [0.15, 0.3], [0.2, 0.4], [0.3, 0.6], [0.4, 0.8]]
+    np.testing.assert_allclose(steps.column("q").to_pylist(), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("suffix", "content", "rule", "words"),
     [
@@ -184,6 +207,7 @@ def test_timestamps_as_dates(clip: Path) -> None:
         (".json", '{"episodes": [{"start": 1}]}', "corrupt", "'episodes' is malformed"),
         (".json", '{"episodes": [{"start": 0, "end": 1e300}]}', "corrupt", "is beyond"),
         (".json", '{"timestamps": ["x"]}', "corrupt", "'timestamps' is malformed"),
+        (".json", '{"instruction": 3}', "corrupt", "'instruction' is malformed"),
         (".json", '{"timestamp": [1, 2], "x": [1, "a"]}', "corrupt", "a column mixes types"),
         (".jsonl", '{"a": 1}\nnot json', "corrupt", "line 2: not JSON"),
         (".jsonl", "[1, 2]", "corrupt", "'rows' is malformed"),

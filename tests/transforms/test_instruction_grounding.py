@@ -166,6 +166,10 @@ def test_status(text: str | None, status: str) -> None:
 def test_a_wrong_pattern_is_named() -> None:
     with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
         InstructionGroundingParams(generic_patterns=("(",))
+    with pytest.raises(ValueError, match=r"instruction_grounding\.max_gap_s is -1; need 0 or more"):
+        InstructionGroundingParams(max_gap_s=-1)
+    with pytest.raises(ValueError, match=r"instruction_grounding\.gripper_change is 0; need above 0, at most 1"):
+        InstructionGroundingParams(gripper_change=0)
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.integers(-50, 50), st.integers(1, 30)), max_size=5))

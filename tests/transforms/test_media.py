@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -251,7 +251,8 @@ def test_an_abandoned_iterator_ends_its_child(tmp_path: Path, decoder: MediaDeco
     frames = decoder.decode_frames(VideoRef(str(tmp_path / "a.mp4"), 0, ALL))
     next(frames)
     assert len(children()) == len(before) + 1
-    frames.close()  # type: ignore[attr-defined]
+    assert isinstance(frames, Generator)
+    frames.close()
     assert children() == before
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.factories import jpeg, write_video
 from transforms.episode import VideoRef
 from transforms.media import MediaDecoder, MediaParams
-from transforms.media_samples import _runs
+from transforms.media_samples import decoding_runs
 from transforms.stage import Unreadable
 
 
@@ -51,8 +51,8 @@ def test_squares_are_the_frames_at_the_stamps(decoder: MediaDecoder, tmp_path: P
 
 
 def test_frames_between_two_keyframes_are_decoded_in_one_go() -> None:
-    assert _runs([10, 20, 30, 90, 95], [0, 0, 25, 80, 95]) == [[10, 20], [30], [90], [95]]
-    assert _runs([10, 20, 30], [0, 10, 20]) == [[10, 20, 30]] and _runs([], []) == []
+    assert decoding_runs([10, 20, 30, 90, 95], [0, 0, 25, 80, 95]) == [[10, 20], [30], [90], [95]]
+    assert decoding_runs([10, 20, 30], [0, 10, 20]) == [[10, 20, 30]] and decoding_runs([], []) == []
 
 
 def test_images_keep_their_order(decoder: MediaDecoder) -> None:

@@ -228,6 +228,10 @@ def test_wrong_parameters_name_the_value() -> None:
         PhysicsParams(limit_factor=0.5)
     with pytest.raises(ValueError, match="min_frames 0"):
         PhysicsParams(min_frames=0)
+    with pytest.raises(ValueError, match=r"physics\.noise_sigmas is -1; need 0 or more"):
+        PhysicsParams(noise_sigmas=-1)
+    with pytest.raises(ValueError, match=r"physics\.max_jerk_rad_s3 is 0; need more than 0, or leave it out"):
+        PhysicsParams(max_jerk_rad_s3=0)
 
 
 @given(st.integers(8, 60), st.floats(0.02, 0.9), st.floats(0.01, 0.2), st.integers(0, 2**31))

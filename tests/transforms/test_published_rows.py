@@ -9,7 +9,7 @@ import pytest
 
 from transforms.output_files import OUT
 from transforms.output_schema import CAMERA_TYPES, IMAGE, MIXED, VIDEO, list_of
-from transforms.part_writer import SinkParams, open_part
+from transforms.part_writer import Format, SinkParams, open_part
 from transforms.published_rows import can_carry, published_rows, read_schema
 
 TABLE = pa.table(
@@ -24,8 +24,8 @@ TABLE = pa.table(
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
-def test_rows_of_some_episodes_under_a_narrower_schema(tmp_path: Path, format: str) -> None:
-    params = SinkParams(format=format, row_group_rows=2)  # type: ignore[arg-type]
+def test_rows_of_some_episodes_under_a_narrower_schema(tmp_path: Path, format: Format) -> None:
+    params = SinkParams(format=format, row_group_rows=2)
     with open_part(tmp_path, f"p.{format}", TABLE.schema, params, "s") as (writer, _):
         writer.write(TABLE.combine_chunks().to_batches()[0])
     path = tmp_path / OUT / f"p.{format}"

@@ -25,6 +25,7 @@ from PIL import Image
 
 from transforms.arrays import Floats, list_column
 from transforms.episode import TIMESTAMP, Episode, Finding, ImageRef, VideoRef
+from transforms.frames import FrameParams
 from transforms.motion import MotionParams, measure_motion
 from transforms.quality import DataQualityParams, DataQualityScorer, count_flips, score, tracking_residual
 from transforms.schema import ACTION, ACTION_GRIPPER, END_EFFECTOR_POSE, GRIPPER, JOINT_POSITION, STATE, VALID
@@ -266,8 +267,16 @@ def test_a_video_that_freezes(tmp_path: Path) -> None:
 def test_wrong_parameters_name_the_value() -> None:
     with pytest.raises(ValueError, match=r"0\.7 and 0\.65; need 0 < closed < open"):
         DataQualityParams(gripper_closed=0.7)
-    with pytest.raises(ValueError, match=r"still_rad_s 1 is above moving_rad_s 0\.05"):
+    with pytest.raises(ValueError, match=r"still_rad_s is 1 and moving_rad_s 0\.05; need 0 <= still_rad_s <= moving"):
         MotionParams(still_rad_s=1)
+    with pytest.raises(ValueError, match=r"motion\.still_gripper is -1; need 0 or more"):
+        MotionParams(still_gripper=-1)
+    with pytest.raises(ValueError, match=r"frames\.black_luma is -1; need 0 or more"):
+        FrameParams(black_luma=-1)
+    with pytest.raises(ValueError, match=r"frames\.clipped_share is 1; need between 0 and 1"):
+        FrameParams(clipped_share=1)
+    with pytest.raises(ValueError, match=r"frames\.min_frozen is 0; need at least 1 frame"):
+        FrameParams(min_frozen=0)
 
 
 @given(st.integers(8, 200), st.floats(1e-3, 1e3), st.integers(0, 2**31))

@@ -193,7 +193,9 @@ def test_equal_contents_share_their_edges():
 
 
 def test_guardrails_name_value_limit_and_remedy():
-    with pytest.raises(GuardrailExceeded, match=r"cluster a has 3 members, above select.max_component 2; look"):
+    with pytest.raises(
+        GuardrailExceeded, match=r"above select.max_component 2; look at its edges, raise deduplication\."
+    ):
         bound_component(cluster(near("a", "b"), near("b", "c")), 2)
     with pytest.raises(GuardrailExceeded, match=r"source s: 3 of 4 episodes \(0.750\) are duplicates, above .* 0.5"):
         bound_removed(("s", (3, 4)), 0.5)

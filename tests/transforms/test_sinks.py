@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import datasets
@@ -30,10 +31,10 @@ from transforms.evidence import Evidence
 from transforms.output_files import OUT, Member, Part, PartReport
 from transforms.output_schema import agree_on_columns
 from transforms.part_members import PlannedPart, plan_part
-from transforms.part_writer import file_hash, open_part
+from transforms.part_writer import Compression, Format, SinkParams, file_hash, open_part
 from transforms.reports import WriteReports, read_reports
 from transforms.select import SelectParams
-from transforms.sinks import FILES, SinkParams, WriteKept, copy_video
+from transforms.sinks import FILES, WriteKept, copy_video
 from transforms.transition_rows import ReadImages
 
 SMALL = SinkParams(part_target_mb=0.002, row_group_rows=5)
@@ -201,8 +202,10 @@ ALLOWED = [p for p in product(("parquet", "arrow"), ("zstd", "lz4", "snappy", "n
 
 
 @pytest.mark.parametrize(("format", "compression"), ALLOWED)
-def test_both_formats_and_all_compressions_hold_the_same_rows(tmp_path: Path, format: str, compression: str) -> None:
-    params = SinkParams(format=format, compression=compression, row_group_rows=3)  # type: ignore[arg-type]
+def test_both_formats_and_all_compressions_hold_the_same_rows(
+    tmp_path: Path, format: Format, compression: Compression
+) -> None:
+    params = SinkParams(format=format, compression=compression, row_group_rows=3)
     reports = write(tmp_path, staged(tmp_path, [image_episode("arm", i) for i in range(2)]), params)
     assert [Path(r.path).suffix for r in reports] == [f".{format}"] * 3
     table = ds.dataset(tmp_path / OUT / "transitions", format=format, partitioning="hive").to_table()
@@ -225,9 +228,9 @@ def test_both_formats_and_all_compressions_hold_the_same_rows(tmp_path: Path, fo
         ({"row_group_rows": -1}, "sink.row_group_rows is -1"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SinkParams(**settings)  # type: ignore[arg-type]
+        SinkParams(**settings)
 
 
 def test_one_episode_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +295,7 @@ def test_row_groups_do_not_depend_on_how_rows_come_in(tmp_path: Path) -> None:
     whole = pa.table([texts, [[1.5] * (i % 5) for i in range(600)], [*range(599), None]], schema=schema)
     hashes = []
     for format, size in product(("parquet", "arrow"), (1, 7, 600)):
-        params = SinkParams(format=format, row_group_rows=200)  # type: ignore[arg-type]
+        params = SinkParams(format=format, row_group_rows=200)
         with open_part(tmp_path, f"x{size}.{format}", schema, params, "s") as (writer, reports):
             for batch in whole.to_batches(max_chunksize=size):
                 read = pa.ipc.open_stream(to_ipc(batch)).read_all().to_batches()[0]  # another layout in memory

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import apache_beam as beam
 import numpy as np
@@ -110,7 +111,7 @@ def test_up_to_the_limit_of_distinct_values_quantiles_are_exact() -> None:
 
 
 @given(st.lists(st.lists(ANY, min_size=2, max_size=2), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_hostile_values_merge_in_any_order(rows: list[list[float]], random) -> None:  # type: ignore[no-untyped-def]
+def test_hostile_values_merge_in_any_order(rows: list[list[float]], random: Random) -> None:
     parts = [summarise_column(pa.array([row])) for row in rows]
     whole = encode_summary(summarise_column(pa.array(rows)))
     random.shuffle(parts)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xxhash
@@ -128,11 +128,15 @@ def _fault(name: str, vector: Floats, encoder: Encoder) -> EmbeddingFailure | No
 class EmbeddingHandler(ModelHandler[Block, Embedded, Encoder]):
     """Embeds blocks, one at a time: a call never mixes rows of two blocks, so batching changes no byte.
 
-    Subclasses say how their encoder loads. With `gpus` a runner that knows the hint gives each worker that share of a
-    GPU. Threads are torch's own setting, which a worker has from its CPU hint.
+    Subclasses say how their encoder loads and which `model` is the default. With `gpus` a runner that knows the hint
+    gives each worker that share of a GPU. Threads are torch's own setting, which a worker has from its CPU hint.
     """
 
-    def __init__(self, device: Device = "auto", batch_rows: int = 32, gpus: float | None = None) -> None:
+    default_model: ClassVar[str] = ""
+
+    def __init__(
+        self, model: str = "", device: Device = "auto", batch_rows: int = 32, gpus: float | None = None
+    ) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)
         if device not in _DEVICES:
             raise ValueError(f"device is {device!r}; use one of {', '.join(_DEVICES)}")
@@ -140,6 +144,7 @@ class EmbeddingHandler(ModelHandler[Block, Embedded, Encoder]):
             raise ValueError(f"batch_rows is {batch_rows}; need at least 1")
         if gpus is not None:
             transforms.resources.GpusHint.parse(gpus)
+        self.model = model or self.default_model
         self.device, self.batch_rows, self.gpus = device, batch_rows, gpus
 
     @abstractmethod

@@ -57,10 +57,9 @@ class ImageTextHandler(EmbeddingHandler):
     """FrameBlock or TextBlock -> Embedded. `model` is `local-dir:FOLDER` or `hf-hub:OWNER/NAME`."""
 
     def __init__(self, model: str, device: Device = "auto", batch_rows: int = 32, gpus: float | None = None) -> None:
-        super().__init__(device, batch_rows, gpus)
+        super().__init__(model, device, batch_rows, gpus)
         if not model.startswith((_LOCAL, _HUB)):
             raise ValueError(f"open_clip model {model!r}: name weights by `local-dir:FOLDER` or `hf-hub:OWNER/NAME`")
-        self.model = model
 
     def load(self, device: Device) -> Encoder:
         if self.model.startswith(_LOCAL) and not (Path(self.model.removeprefix(_LOCAL)) / _CONFIG).exists():

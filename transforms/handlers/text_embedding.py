@@ -85,11 +85,7 @@ class SentenceTransformerEncoder(Encoder):
 class TextEmbeddingHandler(EmbeddingHandler):
     """TextBlock -> Embedded. `model` is MINILM or the path of a sentence-transformers folder."""
 
-    def __init__(
-        self, model: str = MINILM, device: Device = "auto", batch_rows: int = 32, gpus: float | None = None
-    ) -> None:
-        super().__init__(device, batch_rows, gpus)
-        self.model = model
+    default_model = MINILM
 
     def load(self, device: Device) -> Encoder:
         folder = text_model_folder(self.model)

@@ -98,11 +98,14 @@ def to_ns(seconds: pa.Array) -> pa.Array:
 def shaped(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A row group's columns as steps have them, so that an episode is a slice: clock, frame_index, the rest.
 
-    `next.reward` becomes `reward`; `next.done` keeps its name and is `is_terminal` too. Bookkeeping columns come last.
-    List columns whose rows differ in length stay lists: whether they change within an episode shows there.
+    `next.reward` becomes `reward`; a column of that name beside it becomes `stored.reward`. `next.done` keeps its name,
+    and is `is_terminal` too where there is no such column. Bookkeeping columns come last. List columns whose rows
+    differ in length stay lists: whether they change within an episode shows there.
     """
     columns: dict[str, pa.Array] = {}
     last: dict[str, pa.Array] = {}
+    there = set(batch.schema.names)
+    renamed = {NEXT_REWARD: REWARD} | ({REWARD: f"stored.{REWARD}"} if NEXT_REWARD in there else {})
     for name, stored in zip(batch.schema.names, batch.columns, strict=True):
         try:
             column = _scalar(vectors(stored, name, ""), name)
@@ -113,8 +116,9 @@ def shaped(batch: pa.RecordBatch) -> pa.RecordBatch:
         elif name in BOOKKEEPING:
             last[name] = column
         else:
-            columns[REWARD if name == NEXT_REWARD else name] = column
-            if name == NEXT_DONE and (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
+            columns[renamed.get(name, name)] = column
+            flag = pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)
+            if name == NEXT_DONE and flag and IS_TERMINAL not in there:
                 columns[IS_TERMINAL] = column.cast(pa.bool_())
     if FRAME_INDEX in columns and not pa.types.is_integer(columns[FRAME_INDEX].type):
         del columns[FRAME_INDEX]

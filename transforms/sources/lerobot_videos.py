@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from transforms.episode import TIMESTAMP, Finding, VideoRef
 from transforms.media import VideoHeader, VideoInfo, shared_decoder
+from transforms.part_writer import file_hash
 from transforms.sources.lerobot_episodes import Listed, Window
 from transforms.sources.lerobot_meta import Feature, Info
 from transforms.sources.lerobot_plan import finding
@@ -24,7 +24,6 @@ PREFIX = "observation.images."
 CODEC_NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libsvtav1": "av1", "h265": "hevc", "libx264": "h264"}
 PROBED_FILES = 16
 RATE_TOLERANCE = 0.01
-BLOCK = 1 << 20
 Key = tuple[str, int, int]
 
 
@@ -59,15 +58,6 @@ _lock = threading.Lock()
 def camera_name(feature: str) -> str:
     """`ego_view` of `observation.images.ego_view`."""
     return feature.removeprefix(PREFIX).removeprefix("observation.image.")
-
-
-def file_hash(path: Path) -> str:
-    """xxh3-128 of a file's bytes, as 32 hex digits."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as handle:
-        while block := handle.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def probed(path: Path, decoder: Prober | None = None) -> ProbedVideo:

@@ -76,11 +76,12 @@ def recording(
     place = _PLACE.decode(ref.place)
     declared, fault = metadata_of_set
     steps = read_steps(features, declared)
-    times, frame_index = _times(steps, embodiment)
+    times, frame_index, odd_clock = _times(steps, embodiment)
     texts, utterances, instructions = _instructions(steps, times)
     metadata = _metadata(features, declared)
     utterances = utterances or _utterances_of(metadata)
-    columns = {TIMESTAMP: times, FRAME_INDEX: frame_index, **steps.columns, **texts}
+    own_columns = {name: column for name, column in {**steps.columns, **texts}.items() if name != TIMESTAMP}
+    columns = {TIMESTAMP: times, FRAME_INDEX: frame_index, **own_columns}
     missing = [name for name in source.required if name not in columns and not _is_camera(name, steps)]
     if missing:
         raise Unreadable("required_missing", f"{ref.recording_id} lacks required {missing}; it has {sorted(columns)}")
@@ -88,6 +89,7 @@ def recording(
     findings = [
         *ref.findings,
         *([metadata_finding("features", fault, 1.0, "files")] if fault else []),
+        *([metadata_finding("column_unread", odd_clock)] if odd_clock else []),
         *steps.findings,
         *flag_findings(steps),
         *image_flag_findings(own, steps),
@@ -116,17 +118,23 @@ def _is_camera(name: str, steps: Steps) -> bool:
     return name.startswith(IMAGES) and name.removeprefix(IMAGES) in steps.cameras
 
 
-def _times(steps: Steps, embodiment: Embodiment) -> tuple[pa.Array, pa.Array]:
-    """(timestamp_ns, frame_index): the stored `timestamp_ns`, else index over the declared rate, else null throughout.
+def _times(steps: Steps, embodiment: Embodiment) -> tuple[pa.Array, pa.Array, str]:
+    """(timestamp_ns, frame_index, why a stored `timestamp_ns` is not used, else empty).
 
-    Episodes of one length share these columns, unless they are so long that keeping them would tell.
+    The stored clock, else index over the declared rate, else null throughout. Episodes of one length share these
+    columns, unless they are so long that keeping them would tell.
     """
     count = steps.count
     clock, index = (_clock if count <= _SHARED_STEPS else _clock.__wrapped__)(count, embodiment.rate_hz)
     stored = steps.columns.get(TIMESTAMP)
+    if stored is None and TIMESTAMP not in steps.texts:
+        return clock, index, ""
+    kind = pa.string() if stored is None else stored.type
+    if stored is not None and pa.types.is_fixed_size_list(kind) and kind.list_size == 1:
+        stored = stored.flatten()
     if stored is not None and pa.types.is_integer(stored.type):
-        return stored.cast(pa.int64()), index
-    return clock, index
+        return stored.cast(pa.int64()), index, ""
+    return clock, index, f"{STEP_PREFIX}{TIMESTAMP} holds {kind}, not whole ns, one a step; it is left out"
 
 
 @lru_cache(maxsize=256)

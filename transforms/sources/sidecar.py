@@ -118,7 +118,7 @@ def _from_json(path: Path, source: Source, embodiment: Embodiment) -> Sidecar:
     utterances = side.utterances
     if isinstance(spoken, str):
         utterances = (Utterance(spoken),)
-    elif isinstance(spoken, list):
+    elif spoken is not None:
         said = _converted(spoken, list[_Said], path, "instruction")
         utterances = tuple(_utterance(item, unit, path) for item in said)
     spans = _converted(content["episodes"], list[_Span], path, "episodes") if "episodes" in content else None
@@ -179,11 +179,23 @@ def _from_table(table: pa.Table, path: Path, source: Source, embodiment: Embodim
     batch = table.combine_chunks().to_batches()
     if not batch or not batch[0].num_rows:
         return _no_rows(path)
-    columns = {name: batch[0].column(name) for name in names}
+    columns = {name: _plain(batch[0].column(name)) for name in names}
     times, findings = _stamps(columns.get(source.time_column), batch[0].num_rows, path, source, embodiment)
     gathered = {TIMESTAMP: times, **{k: v for k, v in gather_vectors(columns).items() if k != TIMESTAMP}}
     made = pa.RecordBatch.from_arrays(list(gathered.values()), list(gathered))
     return Sidecar(made, _spoken(columns, times), findings=findings)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """A column in the one type of its kind: Polars writes large texts and lists, pandas texts by a dictionary."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(column.dictionary_decode())
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_large_list(kind):
+        return column.cast(pa.list_(kind.value_type))
+    return column
 
 
 def gather_vectors(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:

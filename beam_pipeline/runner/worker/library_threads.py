@@ -15,7 +15,7 @@ _SETTERS = tuple(
 
 def set_library_threads(threads: int) -> None:
     """Let OpenBLAS, Arrow and torch, where they are loaded, use `threads` threads from now on."""
-    for path in _loaded("openblas"):
+    for path in loaded_libraries("openblas"):
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path)
             for name in _SETTERS:
@@ -29,7 +29,8 @@ def set_library_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _loaded(name: str) -> set[str]:
+def loaded_libraries(name: str) -> set[str]:
+    """Files of the libraries in this process whose path holds a name; none where the system does not list them."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -20,24 +20,38 @@ CAMERA = "observation.images.front"
 IMAGE = "observation.images.image"
 TOY = "  - {name: toy, path: toy, embodiment: panda}"
 KEPT = "\nselect: {rules: {quality.idle_fraction: {max: 0.9}, frames.frozen: {max: 1.0}}}"
-Export = Callable[..., ExportRun]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Curates `toy` once and exports it; each call has a target of its own."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def curated(self) -> Path:
+        return self.folder / "out"
+
+    def __call__(self, *flags: str, kind: str = "lerobot-v3") -> ExportRun:
+        if not self.curated.exists():
+            job = run_job(self.folder, TOY, KEPT)
+            assert set(job.outcomes().values()) == {"kept"}, job.ledger
+        target = self.folder / f"set{len(list(self.folder.glob('set*')))}"
+        return export(self.capsys, self.curated, target, *flags, kind=kind)
 
 
 @pytest.fixture
 def exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Export:
-    """Curates `toy` and exports it; each call has a target of its own."""
-    made: list[Path] = []
+    return Export(tmp_path, capsys)
 
-    def run(*flags: str, kind: str = "lerobot-v3") -> ExportRun:
-        if not made:
-            job = run_job(tmp_path, TOY, KEPT)
-            assert set(job.outcomes().values()) == {"kept"}, job.ledger
-            made.append(job.output)
-        made.append(tmp_path / f"set{len(made)}")
-        return export(capsys, made[0], made[-1], *flags, kind=kind)
 
-    run.curated = tmp_path / "out"  # type: ignore[attr-defined]
-    return run
+def refused(exported: Export, words: str, *flags: str, kind: str = "lerobot-v3", without: str = "") -> None:
+    """The export fails with these words; without the camera, as they advise, it succeeds."""
+    said = exported(*flags, kind=kind)
+    assert said.status == 1
+    assert words in said.err
+    assert not without or exported("--without", without).status == 0
 
 
 def with_pictures(seed: int, pictures: list[bytes]) -> bytes:
@@ -54,38 +68,31 @@ def with_pictures(seed: int, pictures: list[bytes]) -> bytes:
 def test_a_picture_of_another_size_in_an_episode(tmp_path: Path, exported: Export, flags: tuple[str, ...]) -> None:
     pictures = [jpeg(step, 48 if step == 17 else 32) for step in range(40)]
     write_rlds(tmp_path / "toy", [[with_pictures(1, pictures)]])
-    said = exported(*flags)
-    assert said.status == 1
-    assert (
+    words = (
         f"toy/train/000000: step 17 has a picture of 48x48 px and 3 channels from {IMAGE}, step 0 one of 32x32 px and "
-        f"3; LeRobot needs one size: --without {IMAGE}, or reject such episodes" in said.err
+        f"3; LeRobot needs one size: --without {IMAGE}, or reject such episodes"
     )
-    assert exported("--without", IMAGE).status == 0
+    refused(exported, words, *flags, without=IMAGE)
 
 
 def test_episodes_with_pictures_of_different_sizes(tmp_path: Path, exported: Export) -> None:
     small, large = ([jpeg(100 * size + step, size) for step in range(40)] for size in (32, 48))
     write_rlds(tmp_path / "toy", [[with_pictures(1, small), with_pictures(2, large)]])
-    said = exported()
-    assert said.status == 1
-    assert (
+    words = (
         f"{IMAGE} has pictures of 32x32 px and 3 channels in toy/train/000000 and of 48x48 px and 3 in "
-        "toy/train/000001; LeRobot needs one size" in said.err
+        f"toy/train/000001; LeRobot needs one size: --without {IMAGE}, or curate the two as two sources"
     )
-    assert f"--without {IMAGE}, or curate the two as two sources" in said.err
-    assert exported("--without", IMAGE).status == 0
+    refused(exported, words, without=IMAGE)
 
 
 def test_videos_of_different_sizes(tmp_path: Path, exported: Export) -> None:
     write_lerobot_v21(tmp_path / "toy", {0: motion(0), 1: motion(1)})
     write_video(tmp_path / f"toy/videos/chunk-000/{CAMERA}/episode_000001.mp4", 40, size=96)
-    said = exported()
-    assert said.status == 1
-    assert (
+    words = (
         f"{CAMERA} has 64x64 px in toy/train/000000 and 96x96 in toy/train/000001; LeRobot needs one size: "
-        f"--without {CAMERA}, or curate the two as two sources" in said.err
+        f"--without {CAMERA}, or curate the two as two sources"
     )
-    assert exported("--without", CAMERA).status == 0
+    refused(exported, words, without=CAMERA)
 
 
 def test_a_video_of_another_size_than_declared_is_described_as_it_is(tmp_path: Path, exported: Export) -> None:
@@ -102,43 +109,35 @@ def test_depth_in_a_video(tmp_path: Path, exported: Export) -> None:
     info = json.loads((tmp_path / "toy/meta/info.json").read_text())
     info["features"][CAMERA]["info"]["video.is_depth_map"] = True
     (tmp_path / "toy/meta/info.json").write_text(json.dumps(info))
-    said = exported()
-    assert said.status == 1
-    assert (
-        f"source 'toy': {CAMERA} holds depth in a video, and LeRobot reads depth from pictures alone; "
-        f"--without {CAMERA}" in said.err
-    )
-    assert exported("--without", CAMERA).status == 0
+    words = f"source 'toy': {CAMERA} holds depth in a video, and LeRobot reads depth from pictures alone; "
+    refused(exported, f"{words}--without {CAMERA}", without=CAMERA)
 
 
 def test_a_modality_file_beyond_the_columns(tmp_path: Path, exported: Export) -> None:
     write_lerobot_v21(tmp_path / "toy", {0: motion(0)})
     own = {"state": {"arm": {"start": 0, "end": 7}}, "action": {"arm": {"start": 0, "end": 9}}}
     (tmp_path / "toy/meta/modality.json").write_text(json.dumps(own))
-    said = exported(kind="lerobot-v21-gr00t")
-    assert said.status == 1
-    assert (
+    words = (
         "source 'toy': its modality.json says action.arm is action[0:9], and 7 elements are exported; correct that "
-        "file and curate anew" in said.err
+        "file and curate anew"
     )
+    refused(exported, words, kind="lerobot-v21-gr00t")
 
 
 def test_steps_whose_frames_run_backwards(tmp_path: Path, exported: Export) -> None:
     write_lerobot_v21(tmp_path / "toy", {0: motion(0)})
     assert exported().status == 0
-    (part,) = (exported.curated / "transitions").rglob("*.parquet")  # type: ignore[attr-defined]
+    (part,) = (exported.curated / "transitions").rglob("*.parquet")
     table = pq.read_table(part, partitioning=None)
     shown = table[CAMERA].to_pylist()
     shown[7], shown[8] = shown[8], shown[7]
     at = table.schema.get_field_index(CAMERA)
     pq.write_table(table.set_column(at, table.schema.field(at), pa.array(shown, table.schema.field(at).type)), part)
-    said = exported("--videos", "reencode")
-    assert said.status == 1
-    assert (
+    words = (
         f"toy/train/000000: step 8 shows the frame of {CAMERA} at 0.35 s, step 7 that at 0.4 s; frames are encoded in "
-        f"their order: curate again, or --without {CAMERA}" in said.err
+        f"their order: curate again, or --without {CAMERA}"
     )
-    assert exported("--without", CAMERA).status == 0
+    refused(exported, words, "--videos", "reencode", without=CAMERA)
 
 
 def test_a_codec_that_mp4_does_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,6 +116,23 @@ def test_canonical_columns_only_when_asked(tmp_path: Path, capsys: pytest.Captur
     full = export(capsys, job.output, tmp_path / "full", "--canonical").json("meta/info.json")["features"]
     assert set(full) - set(bare) == {"observation.gripper"} and "observation.eef_pos" in bare
     assert not {"valid", "discount", "timestamp_ns", "next.observation.state"} & set(full)
+
+
+def test_a_column_of_the_source_s_own_is_exported_though_canonical_ones_bear_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_isaac(tmp_path / "isaac/a.hdf5", {0: motion(0), 1: motion(1)})
+    opening = np.linspace(0, 5, len(motion(0)), dtype="f4")
+    with h5py.File(tmp_path / "isaac/a.hdf5", "a") as file:
+        for demo in file["data"].values():
+            demo["obs/gripper"] = opening[:, None]
+            demo["obs/joint_position"] = demo["obs/joint_pos"][()]
+    source = "  - {name: arm, path: 'isaac/*.hdf5', format: isaac_hdf5, embodiment: bare}"
+    job = run_job(tmp_path, source, embodiments="\n  bare: {rate_hz: 20}\n")
+    run = export(capsys, job.output, tmp_path / "set")
+    features = run.json("meta/info.json")["features"]
+    assert {"observation.gripper", "observation.joint_position"} <= set(features), run.out
+    np.testing.assert_array_equal(vectors(run.rows(), "observation.gripper").ravel(), np.tile(opening, 2))
 
 
 def test_an_export_is_curated_again_without_a_finding_about_its_metadata(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -41,11 +42,11 @@ def tree_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def features_of(folder: Path) -> dict[str, dict]:  # type: ignore[type-arg]
+def features_of(folder: Path) -> dict[str, dict[str, Any]]:
     """features.json flat: key -> node."""
     found = {}
 
-    def walk(node: dict, key: str) -> None:  # type: ignore[type-arg]
+    def walk(node: dict[str, Any], key: str) -> None:
         inner = node["sequence"]["feature"] if key == "steps" else node
         if "featuresDict" in inner:
             for name, child in inner["featuresDict"]["features"].items():

@@ -12,7 +12,7 @@ from beam_pipeline.report.distributions import BINS, axis, distribution, low_is_
 from beam_pipeline.report.looks import Curve, Look, curves_of, picture_steps
 from beam_pipeline.report.outcomes import grand_total, quarantined, reasons, totals
 from beam_pipeline.report.tables import BROKEN, PASSED, UNJUDGED, Ledger, Measured
-from beam_pipeline.report.text import percent, shorten, visible
+from beam_pipeline.report.text import instant, percent, shorten, visible
 from transforms.ledger import LEDGER_SCHEMA
 
 
@@ -104,6 +104,14 @@ def test_a_distribution_has_its_threshold_and_the_nearest_on_both_sides() -> Non
     assert all(drawn.left <= bar.x and bar.x + bar.width <= drawn.right for bar in drawn.bars)
 
 
+def test_values_that_differ_by_rounding_are_one_value_unless_the_rule_is_among_them() -> None:
+    found, gaps = ledger(row("a"), row("b")), [49.99998, 50.00001]
+    assert distribution(measured("alignment.max_gap_ms", gaps, [0, 1]), found).constant
+    assert distribution(measured("alignment.max_gap_ms", gaps, [0, 1], [PASSED] * 2, 100.0), found).constant
+    assert not distribution(measured("alignment.max_gap_ms", gaps, [0, 1], [PASSED, BROKEN], 50.0), found).constant
+    assert not distribution(measured("quality.ldlj", gaps, [0, 1]), found).constant
+
+
 def test_a_far_tail_is_counted_at_the_edge_and_a_threshold_is_always_on_the_axis() -> None:
     values = np.append(np.linspace(0, 1, 999), 1e6)
     low, high = axis(values, [])
@@ -186,5 +194,6 @@ def test_numbers_and_shares_are_short_and_never_round_to_all_or_nothing() -> Non
 def test_what_cannot_be_seen_is_written_out_and_long_texts_are_cut() -> None:
     assert visible("a\u202eb\x00c\x1b[0m") == "a\\u202eb\\x00c\\x1b[0m"
     assert visible("größe 机器人 👩‍🍳\nb") == "größe 机器人 👩‍🍳\nb"
+    assert instant("2026-01-02T03:04:05.678901+01:00") == "2026-01-02 02:04:05 UTC" and instant("then") == "then"
     cut = shorten("x" * 5000, 100)
     assert len(cut) < 130 and "characters" in cut and shorten("short") == "short"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import av
 import h5py
@@ -233,9 +234,9 @@ def test_a_camera_that_saw_nothing_is_black_and_masked(folder: Path) -> None:
         ),
     ],
 )
-def test_wrong_choices_are_named(folder: Path, settings: dict[str, object], message: str) -> None:
+def test_wrong_choices_are_named(folder: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingDataError, match=message):
-        EpisodesDataset(folder, **settings)  # type: ignore[arg-type]
+        EpisodesDataset(folder, **settings)
 
 
 def test_a_lost_video_a_damaged_image_and_a_null_flag_are_named(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -42,20 +43,20 @@ def test_datasets_loads_a_split(output: Path, tmp_path: Path, monkeypatch: pytes
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(lines_of("datasets", output), names)
     rows = names["rows"]
-    assert set(rows["episode_id"]) == expected(output, "train") and len(rows) == 4 * 39  # type: ignore[index, arg-type]
-    assert len(rows[0]["action"]) == 8  # type: ignore[index]
+    assert set(rows["episode_id"]) == expected(output, "train") and len(rows) == 4 * 39
+    assert len(rows[0]["action"]) == 8
 
 
 def test_ray_data_loads_a_split(output: Path) -> None:
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     try:
-        names: dict[str, object] = {}
+        names: dict[str, Any] = {}
         exec(lines_of("ray", output), names)
-        frame = names["rows"].to_pandas()  # type: ignore[attr-defined]
+        frame = names["rows"].to_pandas()
     finally:
         ray.shutdown()
     assert set(frame["episode_id"]) == expected(output, "train") and len(frame) == 4 * 39
@@ -65,8 +66,8 @@ def test_ray_data_loads_a_split(output: Path) -> None:
 def test_the_torch_lines_run(output: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'demosift[training]'")
     code = lines_of("torch", output).replace("observation.state", "states.articulation.robot.joint_position")
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(code, names)
     batch = names["batch"]
-    assert batch["action"].shape == (64, 16, 8)  # type: ignore[index]
-    assert batch["action_is_pad"].shape == (64, 16)  # type: ignore[index]
+    assert batch["action"].shape == (64, 16, 8)
+    assert batch["action_is_pad"].shape == (64, 16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -98,8 +99,8 @@ def test_new_components_move_no_episode(old: list[int], new: list[int], seed: in
     st.randoms(use_true_random=False),
 )
 def test_components_never_straddle_and_input_order_is_nothing(
-    rows: list[tuple[int, str]], stratify: bool, random
-) -> None:  # type: ignore[no-untyped-def]
+    rows: list[tuple[int, str]], stratify: bool, random: Random
+) -> None:
     found = [member(i, component, source) for i, (component, source) in enumerate(rows)]
     params = SplitParams(0.3, 0.3, stratify=stratify)
     splits = {a.episode_id: (a.component, a.split) for a in assign(found, params)}

@@ -93,6 +93,7 @@ def client_address(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(cluster.token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # on a busy machine its process takes longer than 30
         },
         stderr=subprocess.DEVNULL,
         start_new_session=True,

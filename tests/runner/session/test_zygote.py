@@ -18,7 +18,7 @@ from beam_pipeline.runner.session import zygote
 from beam_pipeline.runner.session.fork_safety import foreign_modules, fork_is_safe
 from beam_pipeline.runner.session.forked_worker import WorkerRequest
 from beam_pipeline.runner.session.local_ray import LocalRay
-from beam_pipeline.runner.worker.library_threads import _loaded, set_library_threads
+from beam_pipeline.runner.worker.library_threads import loaded_libraries, set_library_threads
 from tests.processes import command_of, descendants, parent_of
 
 LIMIT_S = 30.0
@@ -199,7 +199,7 @@ def test_only_workers_of_this_interpreters_own_environment_are_forked(
 
 def test_loaded_libraries_take_another_number_of_threads() -> None:
     np.ones((4, 4)) @ np.ones((4, 4))
-    libraries = [ctypes.CDLL(path) for path in _loaded("openblas")]
+    libraries = [ctypes.CDLL(path) for path in loaded_libraries("openblas")]
     names = ("scipy_openblas_get_num_threads64_", "openblas_get_num_threads64_", "openblas_get_num_threads")
     asked = [getattr(library, name) for library in libraries for name in names if hasattr(library, name)]
     if not asked:

@@ -45,7 +45,7 @@ class Lengths(Encoder):
 
 class LengthsHandler(EmbeddingHandler):
     def __init__(self, device: Device, room: int, cpu_room: int = 99, bad: str = "", batch_rows: int = 8) -> None:
-        super().__init__(device, batch_rows)
+        super().__init__("lengths", device, batch_rows)
         self.room, self.cpu_room, self.bad = room, cpu_room, bad
         self.loaded: list[str] = []
 
