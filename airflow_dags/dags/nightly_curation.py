@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,6 +56,23 @@ def parameters(deployment: Deployment) -> dict[str, Param]:
     }
 
 
+def deadline_of(deployment: Deployment) -> DeadlineAlert | None:
+    """The alert of a run that takes too long; none under `airflow dags test`, which fails at the end of a run with one.
+
+    Airflow 3.3.2 looks the alert up by what it never stored: 'dict' object has no attribute 'hex'.
+    """
+    if sys.argv[1:3] == ["dags", "test"]:
+        return None
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=deployment.deadline_minutes),
+        callback=AsyncCallback(
+            deadline_missed,
+            kwargs={"webhook": deployment.alert_webhook, "minutes": deployment.deadline_minutes},
+        ),
+    )
+
+
 def build(deployment: Deployment) -> DAG:
     """The DAG of a deployment."""
     schedule = None
@@ -72,14 +90,7 @@ def build(deployment: Deployment) -> DAG:
         params=parameters(deployment),
         default_args={"retries": deployment.retries, "retry_delay": timedelta(minutes=deployment.retry_minutes)},
         on_failure_callback=run_failed,
-        deadline=DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
-            interval=timedelta(minutes=deployment.deadline_minutes),
-            callback=AsyncCallback(
-                deadline_missed,
-                kwargs={"webhook": deployment.alert_webhook, "minutes": deployment.deadline_minutes},
-            ),
-        ),
+        deadline=deadline_of(deployment),
         tags=["demosift"],
     ) as dag:
         wait = NewDataSensor(task_id="wait_for_recordings")
