@@ -16,6 +16,7 @@ import msgspec
 
 from beam_pipeline.output_folder import MANIFESTS, NEWEST, REPORT, SUMMARY, Manifest, OutputError, newest_manifest
 from transforms.coders import from_json, to_json
+from transforms.file_hash import file_hash
 from transforms.output_files import (
     CLUSTERS,
     EPISODES,
@@ -27,7 +28,6 @@ from transforms.output_files import (
     VIDEOS,
     PartReport,
 )
-from transforms.part_writer import file_hash
 from transforms.stores.access import create, download, look_into, look_up, read_whole, upload
 
 RUNS = "_runs"

@@ -13,9 +13,9 @@ from typing import Literal, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 from numpy.typing import NDArray
 
+from transforms.file_hash import file_hash
 from transforms.output_files import OUT, PartReport
 from transforms.row_bytes import row_bytes
 
@@ -26,7 +26,6 @@ _GROUP_BYTES = 4 << 20
 """A row group is closed at this size too, so that rows with images bound the memory of writer and reader."""
 _HELD_BYTES = 64 << 20
 """Arrow gives back what encoding took, several times a row group's size, whenever this much has been written."""
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -198,12 +197,3 @@ def put_in_place(temporary: Path, final: Path) -> None:
     """Give a finished file its name; an earlier attempt's equal file is replaced."""
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, final)  # noqa: PTH105
-
-
-def file_hash(path: Path) -> str:
-    """xxh3-128 of a file's bytes, read in pieces."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
-    return str(digest.hexdigest())

@@ -8,6 +8,7 @@ from pathlib import Path
 import apache_beam as beam
 
 from transforms.episode import VideoRef
+from transforms.file_hash import file_hash
 from transforms.output_files import (
     INCOMPLETE,
     OUT,
@@ -20,7 +21,7 @@ from transforms.output_files import (
 )
 from transforms.output_schema import AgreedSchema, arrow_schema
 from transforms.part_members import PlannedPart, planned_runs
-from transforms.part_writer import SinkParams, file_hash, open_part, put_in_place, temporary_file
+from transforms.part_writer import SinkParams, open_part, put_in_place, temporary_file
 from transforms.published_rows import published_rows
 from transforms.staging import load_episode, staged_path
 from transforms.stores.paths import ObjectPath, copy_file, located

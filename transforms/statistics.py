@@ -27,9 +27,10 @@ from transforms.column_summary import (
     is_numeric,
     summarise_column,
 )
+from transforms.file_hash import file_hash
 from transforms.output_files import EPISODES, OUT, STATISTICS, PartReport
 from transforms.output_schema import EPISODE_ID
-from transforms.part_writer import file_hash, put_in_place, temporary_file
+from transforms.part_writer import put_in_place, temporary_file
 
 _ROWS_AT_ONCE = 4096
 _NUMBERS_AT_ONCE = 1 << 20

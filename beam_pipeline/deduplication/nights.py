@@ -39,7 +39,8 @@ from transforms.deduplication.night_index import (
     write_run,
 )
 from transforms.deduplication.text_deduplicator import PAIRS, Night
-from transforms.part_writer import file_hash, put_in_place, temporary_file
+from transforms.file_hash import file_hash
+from transforms.part_writer import put_in_place, temporary_file
 
 MANIFESTS = "manifests"
 _RUN = "run"

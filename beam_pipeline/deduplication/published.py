@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from beam_pipeline.deduplication.tables import SourceCount, Tables, source_counts
 from transforms.coders import to_json
 from transforms.deduplication.vector_documents import REASONS
+from transforms.file_hash import file_hash
 from transforms.output_files import PartReport
-from transforms.part_writer import file_hash, put_in_place, temporary_file
+from transforms.part_writer import put_in_place, temporary_file
 
 MANIFEST, SUMMARY = "manifest.json", "summary.json"
 PUBLISHED = ("kept", "duplicates", "clusters", "edges")

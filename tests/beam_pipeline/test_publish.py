@@ -15,8 +15,8 @@ from beam_pipeline import publish as publishing
 from beam_pipeline.output_folder import newest_manifest
 from beam_pipeline.publish import Gate, GateParams, Manifest, OutputError, check_gates, open_output, publish
 from beam_pipeline.summary import RunSummary, SourceOutcomes, TableSize, summarise, table_sizes
+from transforms.file_hash import file_hash
 from transforms.output_files import OUT, OutcomeCount, PartReport
-from transforms.part_writer import file_hash
 
 SUMMARY = RunSummary("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:09+00:00", 9.0, "c1", "1.0", "x", (), (), ())
 

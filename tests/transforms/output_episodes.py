@@ -15,9 +15,9 @@ from transforms.arrays import list_column
 from transforms.deduplication.fingerprint import FingerprintParams
 from transforms.episode import CameraModel, Episode, Finding, ImageRef, VideoRef
 from transforms.evidence import Evidence
+from transforms.file_hash import file_hash
 from transforms.measured import STORE, Measured, StoredFile, load_measured, write_part
 from transforms.output_files import OUT
-from transforms.part_writer import file_hash
 from transforms.staging import StageEpisode
 from transforms.transition_alignment import TransitionAlignmentParams, align_transitions
 

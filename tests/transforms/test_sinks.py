@@ -28,10 +28,11 @@ from transforms.decided_tables import EpisodesTable, cut_source, rows_of_source,
 from transforms.deciding import decide_all
 from transforms.episode import Episode, ImageRef
 from transforms.evidence import Evidence
+from transforms.file_hash import file_hash
 from transforms.output_files import OUT, Member, Part, PartReport
 from transforms.output_schema import agree_on_columns
 from transforms.part_members import PlannedPart, plan_part
-from transforms.part_writer import Compression, Format, SinkParams, file_hash, open_part
+from transforms.part_writer import Compression, Format, SinkParams, open_part
 from transforms.reports import WriteReports, read_reports
 from transforms.select import SelectParams
 from transforms.sinks import FILES, WriteKept, copy_video

@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.episode import TIMESTAMP, Finding, VideoRef
+from transforms.file_hash import file_hash
 from transforms.media import VideoHeader, VideoInfo, shared_decoder
-from transforms.part_writer import file_hash
 from transforms.sources.lerobot_episodes import Listed, Window
 from transforms.sources.lerobot_meta import Feature, Info
 from transforms.sources.lerobot_plan import finding

@@ -28,10 +28,10 @@ from transforms.deduplication.deduplicator import DedupParams, GPUDeduplicator
 from transforms.deduplication.document_files import NIGHT
 from transforms.deduplication.fingerprint import text_shingles
 from transforms.evidence import DuplicateEdge, Fingerprint, FrameSample
+from transforms.file_hash import file_hash
 from transforms.frame_hashes import HASH_BYTES
 from transforms.measured import SHINGLES_SCHEMA, STORE
 from transforms.output_files import PartReport
-from transforms.part_writer import file_hash
 from transforms.reports import EDGES, WriteReports, read_edges
 
 PARAMS = DedupParams(partitions=3)
