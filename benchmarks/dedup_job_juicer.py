@@ -19,7 +19,7 @@ def main() -> int:
     from data_juicer.ops.deduplicator.ray_bts_minhash_deduplicator import RayBTSMinhashDeduplicator
 
     source, work = (Path(name).resolve() for name in sys.argv[1:])
-    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
     operator = RayBTSMinhashDeduplicator(
         tokenization="space",
         window_size=5,

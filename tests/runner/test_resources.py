@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ assert GpusHint  # registers the hint `gpus`
 @pytest.fixture(scope="module", autouse=True)
 def caller_ray() -> Iterator[None]:
     """A Ray that the caller started, with a GPU that exists only in its books: it is used and left running."""
-    start = partial(
-        ray.init,
+    ray.init(
         address="local",
         num_cpus=3,
         num_gpus=1,
@@ -34,11 +32,6 @@ def caller_ray() -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
     )
-    try:
-        start()
-    except RuntimeError:  # its port was free when Ray looked, and is now another test process's, which wants a token
-        ray.shutdown()
-        start()
     with PipelineLifecycleManager():
         yield
     assert ray.is_initialized()

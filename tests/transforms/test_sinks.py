@@ -178,7 +178,7 @@ def test_datasets_shows_images_and_a_split_per_source(written: Path, tmp_path: P
 
 def test_ray_data_reads_source_as_partition(written: Path) -> None:
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)  # another process may run one
     try:
         frame = ray.data.read_parquet(str(written / "transitions")).to_pandas()
     finally:

@@ -52,7 +52,7 @@ def test_datasets_loads_a_split(output: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_ray_data_loads_a_split(output: Path) -> None:
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)  # another process may run one
     try:
         names: dict[str, Any] = {}
         exec(lines_of("ray", output), names)

@@ -17,6 +17,8 @@ import grpc
 import pytest
 from ray._private import ray_constants
 
+from beam_pipeline.runner.session.environment import reread
+
 ROOT = Path(__file__).parents[3]
 # the node's own process may import the project to start Ray; what it starts does not inherit that
 _NODE = """
@@ -135,23 +137,27 @@ def _cluster(python: Path, token: Path, spill: Path, mode: str) -> Iterator[Clus
 
 
 @pytest.fixture
-def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def remote(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
     """As if the cluster were on other machines: Ray adds the driver's working folder to its workers' path."""
     assert not Path(sys.argv[0]).is_relative_to(ROOT / "beam_pipeline")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    # Ray writes the loopback as the machine's outer address, unless it may not make clusters of machines
-    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
-    # where Ray looks for a token besides
-    monkeypatch.setenv("HOME", str(elsewhere))
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(elsewhere)
+        # Ray writes the loopback as the machine's outer address, unless it may not make clusters of machines
+        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+        # where Ray looks for a token besides
+        patch.setenv("HOME", str(elsewhere))
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
+            patch.delenv(name, raising=False)
+        yield patch
+    # a Ray that was started by hand before has left its mode in the environment, which is there again now
+    reread()
 
 
 @pytest.fixture
-def with_token(remote: None, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+def with_token(remote: pytest.MonkeyPatch, token: Path) -> None:
+    remote.setenv("RAY_AUTH_TOKEN_PATH", str(token))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_ray_that_the_caller_started_is_used_and_left(cluster: Cluster, with_t
         assert ray.is_initialized()
 
 
-def test_a_joined_session_is_told_what_went_wrong_before_any_work(cluster: Cluster, remote: None) -> None:
+def test_a_joined_session_is_told_what_went_wrong_before_any_work(cluster: Cluster, remote: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermissionError, match="there is no token for --ray_address"):
         RaySession.connect(config(f"--ray_address={cluster.address}"))
     assert not ray.is_initialized()

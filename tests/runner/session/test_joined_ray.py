@@ -34,7 +34,7 @@ def test_a_cluster_is_joined_with_its_token_and_left_running(cluster: Cluster, w
     ],
 )
 def test_without_the_right_token_nobody_joins(
-    cluster: Cluster, remote: None, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: str
+    cluster: Cluster, remote: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -32,7 +32,9 @@ def _listening(pids: set[int]) -> set[str]:
     return addresses
 
 
-def test_a_node_listens_on_the_loopback_asks_for_a_token_and_leaves_nothing(tmp_path: Path, remote: None) -> None:
+def test_a_node_listens_on_the_loopback_asks_for_a_token_and_leaves_nothing(
+    tmp_path: Path, remote: pytest.MonkeyPatch
+) -> None:
     before, others = dict(os.environ), set(descendants(os.getpid()))
     node = LocalRay(num_cpus=3, object_store_bytes=100_000_000, spill_dir=tmp_path)
     try:
