@@ -40,10 +40,14 @@ def usage() -> str:
     return "\n".join(head) + import_module(f"beam_pipeline.commands.{CURATE}").USAGE
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Beam looks for BigQuery's clients wherever packages of Google's are, and warns at every start."""
+    return not str(record.msg).startswith("apitools not found")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    # Beam looks for BigQuery's clients wherever packages of Google's are, and says so on the console
-    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
+    logging.getLogger().addFilter(_is_news)
     # Arrow's own allocator asks for huge pages, which cost the system seconds where memory is scattered
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -130,12 +130,13 @@ def _beam_options(words: Sequence[str]) -> PipelineOptions:
 
 def tell(console: Console, summary: DedupSummary, output: Path) -> None:
     """What was found, in a few lines."""
-    of_texts = f" of {summary.candidates} candidates; {summary.without_text} documents without text"
+    candidates = f" of {summary.candidates} candidates" if summary.candidates else ""
     print_plain(
         console,
         f"{summary.input} documents: {summary.kept} kept, {summary.exact} exact copies, {summary.near} near copies\n"
         f"{summary.clusters} clusters, the largest of {summary.largest_cluster}; {summary.edges} verified pairs"
-        + (of_texts if summary.candidates else "")
+        + candidates
+        + (f"; {summary.without_text} documents without text" if summary.without_text else "")
         + (f"; {summary.without_vector} without a vector" if summary.without_vector else ""),
     )
     for source in summary.sources:

@@ -37,8 +37,8 @@ class DedupSummary:
     """Counts of a finished search: `kept + exact + near == input`, in all and of each source.
 
     `without_text` documents, or those `without_vector` (absent, not finite or zero), are among the kept: they have
-    nothing to compare. Of the `candidates` that share a band,
-    `verified` are alike by exact Jaccard; vectors have neither. `edges` are the verified pairs of any kind.
+    nothing to compare. Of the `candidates` that share a band, `verified` are alike by exact Jaccard; vectors have
+    neither. `edges` are the verified pairs of any kind.
     """
 
     input: int

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from beam_pipeline.__main__ import main
-from benchmarks.store_corpora import hdf5, parquet
-from benchmarks.store_servers import Store
+from benchmarks.store_corpora import LargeFile, hdf5, parquet
+from benchmarks.store_servers import Fault, Store
 from tests.factories import motion, rlds_example, write_isaac, write_lerobot_v21, write_rlds, write_video
 from tests.job import digests, run_job, write_config
 from tests.object_stores.sample import FOLDERS, write_sample
 from transforms.conventions import Embodiment, Source
-from transforms.episode import ImageRef, Recording, RecordingRef
+from transforms.episode import ImageRef, Recording, RecordingRef, VideoRef
 from transforms.loader import ReadRecording, plan, read_images
 from transforms.media import shared_decoder
 from transforms.stores.paths import forget, located
@@ -35,10 +36,10 @@ def read(root: str, only: frozenset[int] | None = None) -> list[tuple[Recording,
     return found
 
 
-def pictures(shown: object) -> list[bytes]:
+def pictures(shown: ImageRef | VideoRef) -> list[bytes]:
     if isinstance(shown, ImageRef):
         return read_images(shown, range(shown.count))
-    return [chunk.frames.tobytes() for chunk in shared_decoder().decode_frames(shown)]  # type: ignore[arg-type]
+    return [chunk.frames.tobytes() for chunk in shared_decoder().decode_frames(shown)]
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +97,10 @@ def test_patterns_name_what_they_name_locally(objects: Store, sample: Path) -> N
 
 
 @pytest.mark.parametrize("corpus", [hdf5, parquet], ids=["hdf5", "parquet"])
-def test_an_episode_out_of_a_large_file_fetches_its_bytes(objects: Store, tmp_path: Path, corpus: object) -> None:
-    large = corpus(tmp_path / "in", 60.0)  # type: ignore[operator]
+def test_an_episode_out_of_a_large_file_fetches_its_bytes(
+    objects: Store, tmp_path: Path, corpus: Callable[[Path, float], LargeFile]
+) -> None:
+    large = corpus(tmp_path / "in", 60.0)
     url = objects.put_folder(f"large-{large.name}", large.folder)
     objects.proxy.forget()
     every_other = range(1, len(large.bytes_of), 2)
@@ -107,13 +110,13 @@ def test_an_episode_out_of_a_large_file_fetches_its_bytes(objects: Store, tmp_pa
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "hang"])
 def test_a_passing_error_is_tried_again(
-    objects: Store, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+    objects: Store, tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEMOSIFT_STORE_TIMEOUT_S", "2" if fault == "hang" else "60")
     path = tmp_path / "bytes.bin"
     path.write_bytes(bytes(range(256)) * 400)
     with located(objects.put(f"passing/{fault}.bin", path)).open("rb") as file:
-        objects.proxy.break_next(fault, only=f"{fault}.bin")  # type: ignore[arg-type]
+        objects.proxy.break_next(fault, only=f"{fault}.bin")
         assert file.pread(1000, 70_000) == path.read_bytes()[70_000:71_000]
     assert not objects.proxy.faults
 
