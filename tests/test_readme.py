@@ -76,6 +76,20 @@ def command_of(line: str) -> str:
     return re.sub(r"\s*\[[^\]]*\]", "", re.split(r"\s{3,}", line)[0])
 
 
+def recipe_of(target: str) -> str:
+    """The commands that `make` would run; a make within another make, as in `make test`, prints its number too."""
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+    told = subprocess.run(
+        ["make", "--no-print-directory", "-n", target, f"VENV={BIN.parent}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name not in outer},
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("readme"))
@@ -84,8 +98,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def sample(run: Run) -> Path:
     """What `make run` makes: the commands that it would run, run."""
-    told = subprocess.run(["make", "-n", "run", f"VENV={BIN.parent}"], cwd=ROOT, capture_output=True, text=True)
-    recipe = told.stdout[told.stdout.index("rm -rf") :]
+    recipe = recipe_of("run")
+    recipe = recipe[recipe.index("rm -rf") :]
     done = run(recipe)
     assert done.returncode == 0, done.stderr
     assert "--runner=RayRunner" in recipe and "sample_lerobot: planned 12, kept 11" in done.stdout
@@ -108,8 +122,7 @@ def kitchen(run: Run, sample: Path) -> Path:
 def test_every_command_line_is_run_or_known() -> None:
     commands = [line for line in indented() if line.startswith(("python ", "make "))]
     assert len(commands) == 8 and set(NOT_RUN) < set(commands)
-    told = subprocess.run(["make", "-n", "test", f"VENV={BIN.parent}"], cwd=ROOT, capture_output=True, text=True)
-    assert "python -m pytest --numprocesses" in told.stdout.splitlines()[-1]
+    assert "python -m pytest --numprocesses" in recipe_of("test").splitlines()[-1]
     assert not fenced("sh") and not fenced("bash"), "commands are indented blocks here"
 
 
