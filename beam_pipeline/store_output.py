@@ -107,16 +107,20 @@ def publish_to_store(folder: Path, url: str) -> Published:
     return Published(url, manifest, True, sum(size > 0 for size in sent), sum(sent))
 
 
-def fetch_from_store(url: str, folder: Path) -> Manifest:
-    """Bring the newest run of a store into an empty folder, as an output folder that it is read from.
+def fetch_from_store(url: str, folder: Path, number: int | None = None) -> Manifest:
+    """Bring a store's run, the newest or that of a manifest's number, into an empty folder that it is read from.
 
-    Raises OutputError where nothing was published there, the folder is not empty, or a file is not what the manifest
+    Raises OutputError where no such run was published, the folder is not empty, or a file is not what the manifest
     says; as `access.retried` does.
     """
     url = url.rstrip("/")
     manifest = newest_stored(url)
     if manifest is None:
         raise OutputError(f"{url} holds no published run (no {MANIFESTS}/*.json)")
+    if number is not None:
+        if not 1 <= number <= manifest.number:
+            raise OutputError(f"{url} holds the manifests 1 to {manifest.number}, not {number}")
+        manifest = _read(f"{url}/{MANIFESTS}/{number:08d}.json")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} is not empty; fetch into a new folder")
     files = tuple(replace(file, path=local_name(file.path)) for file in manifest.files)

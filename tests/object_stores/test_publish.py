@@ -69,6 +69,26 @@ def test_publishing_again_adds_nothing_and_other_content_a_manifest(objects: Sto
         assert len(read_whole(f"{url}/{file['path']}")) == file["bytes"], "an earlier manifest goes on being readable"
 
 
+def test_an_earlier_run_is_fetched_by_its_number_and_published_again(
+    objects: Store, curated: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = objects.url("back/set")
+    for folder in curated:
+        publish_to_store(folder, url)
+    before, worse = (json.loads(read_whole(f"{url}/_manifests/{n:08d}.json")) for n in (1, 2))
+    assert before["files"] != worse["files"]
+    assert main(["publish", "--fetch", url, str(tmp_path / "back"), "--manifest", "1"]) == 0
+    assert read_ledger(tmp_path / "back") == read_ledger(curated[0])
+    assert main(["publish", str(tmp_path / "back"), url]) == 0
+    newest = json.loads(read_whole(f"{url}/_manifests/{manifests(url)[-1]}"))
+    assert (newest["number"], newest["previous"]) == (3, 2) and newest["files"] == before["files"]
+    capsys.readouterr()
+    assert main(["publish", "--fetch", url, str(tmp_path / "none"), "--manifest", "4"]) == 1
+    assert "holds the manifests 1 to 3, not 4" in capsys.readouterr().err
+    assert main(["publish", str(tmp_path / "back"), url, "--manifest", "1"]) == 2
+    assert "--manifest goes with --fetch" in capsys.readouterr().err
+
+
 def test_of_two_racing_runs_one_wins_and_equal_ones_both_do(objects: Store, curated: tuple[Path, Path]) -> None:
     def race(url: str, folders: tuple[Path, Path]) -> list[Published | OutputError]:
         ended: list[Published | OutputError] = []
