@@ -87,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(int(fault))
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            if self.command != "HEAD":  # an answer to HEAD has no body: it would be read as the next answer's head
+                self.wfile.write(answer)
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
