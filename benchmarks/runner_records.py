@@ -80,7 +80,7 @@ def run_ray_data(strategy: str, partitions: int, count: int) -> Outcome:
 
 def records(settings: Settings) -> Measured:
     """map, GroupBy, map over 16 KB records."""
-    count = settings.size(16_000, 640)
+    count = settings.size(16_000, 64)
     per_record = [int(record(index).sum(dtype=np.float64)) for index in range(7)]
     keys = min(count, KEYS)
     expected = {"count": keys, "total": sum(per_record[i % 7] for i in range(count)) + keys * (keys - 1) // 2}
