@@ -32,7 +32,7 @@ LIMIT = 1.1
 
 def read_some(root: str, large: LargeFile) -> list[Recording]:
     """Plan a source and read the chosen episodes, their pictures too."""
-    source = Source("large", root, large.format, embodiment="robot")  # type: ignore[arg-type]
+    source = Source("large", root, embodiment="robot")
     reader = ReadRecording({"large": source}, {"robot": Embodiment(rate_hz=30)})
     reader.setup()
     refs = list(plan(source))
@@ -65,7 +65,9 @@ def measure(scheme: str, formats: Sequence[str], megabytes: float, work: Path) -
         os.environ.update(environment(scheme, objects.proxy, work / "cache"))
         for name in formats:
             large = CORPORA[name](work / name, megabytes)
-            rows += measure_one(objects, large)
+            found = measure_one(objects, large)
+            print(*(f"{row.name} {row.value:.4g} {row.unit} {row.note}" for row in found), sep="\n", flush=True)
+            rows += found
             objects.remove(f"{large.name}/{large.file.relative_to(large.folder).as_posix()}")
             shutil.rmtree(work / name)
             shutil.rmtree(work / "cache")
