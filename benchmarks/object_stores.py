@@ -18,43 +18,46 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.harness import Bar, Report, Row, finish, package_versions, parser
 from benchmarks.store_corpora import CORPORA, LargeFile
 from benchmarks.store_servers import Store, environment, store
 from transforms.conventions import Embodiment, Source
 from transforms.episode import ImageRef, Recording
 from transforms.loader import ReadRecording, plan, read_images
-from transforms.media import shared_decoder
+from transforms.media import MediaParams, shared_decoder
 from transforms.stores.paths import forget
 
 LIMIT = 1.1
+PATIENT = MediaParams(timeout_s=3600)
+"""moto copies a whole object for each range of it."""
 
 
-def read_some(root: str, large: LargeFile) -> list[Recording]:
-    """Plan a source and read the chosen episodes, their pictures too."""
-    source = Source("large", root, large.format, embodiment="robot")  # type: ignore[arg-type]
-    reader = ReadRecording({"large": source}, {"robot": Embodiment(rate_hz=30)})
+def read_some(root: str, large: LargeFile) -> list[tuple[Recording, list[bytes]]]:
+    """Plan a source and read the chosen episodes; what was read, and their pictures or what was measured of each."""
+    source = Source("large", root, embodiment="robot")
+    reader = ReadRecording({"large": source}, {"robot": Embodiment(rate_hz=30)}, PATIENT)
     reader.setup()
     refs = list(plan(source))
     found = []
     for number in large.read:
         (recording,) = reader.process_element(refs[number])
+        seen: list[bytes] = []
         for shown in recording.videos.values():
             if isinstance(shown, ImageRef):
-                read_images(shown, range(shown.count))
+                seen += read_images(shown, range(shown.count))
             else:
-                shared_decoder().video_stats(shown)
-        found.append(recording)
+                seen += [np.asarray(value).tobytes() for value in vars(shared_decoder().video_stats(shown)).values()]
+        found.append((recording, seen))
     return found
 
 
-def same(one: Sequence[Recording], other: Sequence[Recording]) -> bool:
-    """Whether two readings hold the same streams."""
+def same(one: Sequence[tuple[Recording, list[bytes]]], other: Sequence[tuple[Recording, list[bytes]]]) -> bool:
+    """Whether two readings hold the same streams and pictures."""
     return all(
-        a.recording_id == b.recording_id
-        and set(a.streams) == set(b.streams)
-        and all(a.streams[name].equals(b.streams[name]) for name in a.streams)
-        for a, b in zip(one, other, strict=True)
+        (a.recording_id, a.streams, seen) == (b.recording_id, b.streams, shown)
+        for (a, seen), (b, shown) in zip(one, other, strict=True)
     )
 
 
@@ -65,7 +68,9 @@ def measure(scheme: str, formats: Sequence[str], megabytes: float, work: Path) -
         os.environ.update(environment(scheme, objects.proxy, work / "cache"))
         for name in formats:
             large = CORPORA[name](work / name, megabytes)
-            rows += measure_one(objects, large)
+            found = measure_one(objects, large)
+            print(*(f"{row.name} {row.value:.4g} {row.unit} {row.note}" for row in found), sep="\n", flush=True)
+            rows += found
             objects.remove(f"{large.name}/{large.file.relative_to(large.folder).as_posix()}")
             shutil.rmtree(work / name)
             shutil.rmtree(work / "cache")
@@ -90,7 +95,7 @@ def measure_one(objects: Store, large: LargeFile) -> list[Row]:
     note += f" of a {large.file.stat().st_size / 1e6:.0f} MB file"
     return [
         Row(f"{label}: fetched", fetched / wanted, "x the episodes' bytes", note),
-        Row(f"{label}: same", float(same(local, remote)), "", "streams equal those of the local file"),
+        Row(f"{label}: same", float(same(local, remote)), "", "streams and pictures equal those of the local file"),
         Row(f"{label}: requests", requests, ""),
         Row(f"{label}: time", ended - between, "s", f"{between - started:.1f} s from the local file"),
     ]

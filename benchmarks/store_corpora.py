@@ -30,7 +30,6 @@ class LargeFile:
     name: str
     folder: Path
     file: Path
-    format: str
     bytes_of: Mapping[int, int]
     read: Sequence[int]
 
@@ -58,7 +57,7 @@ def hdf5(folder: Path, megabytes: float) -> LargeFile:
                 demo[name].id.get_storage_size() for name in ("actions", "obs/joint_pos", "obs/table_cam")
             )
         data.attrs["total"] = rows * EPISODES
-    return LargeFile("HDF5", folder, path, "isaac_hdf5", held, some(EPISODES))
+    return LargeFile("HDF5", folder, path, held, some(EPISODES))
 
 
 def _info(folder: Path, features: Mapping[str, object], frames: int, video: bool) -> None:
@@ -129,7 +128,7 @@ def parquet(folder: Path, megabytes: float) -> LargeFile:
         number: sum(group.column(i).total_compressed_size for i in range(group.num_columns))
         for number, group in enumerate(groups)
     }
-    return LargeFile("Parquet", folder, path, "lerobot", held, some(EPISODES))
+    return LargeFile("Parquet", folder, path, held, some(EPISODES))
 
 
 def mcap(folder: Path, megabytes: float) -> LargeFile:
@@ -139,7 +138,7 @@ def mcap(folder: Path, megabytes: float) -> LargeFile:
     sample.unlink()
     sample.parent.rmdir()
     (path,) = write_mcap(folder / "bag", 0.001, chunks=chunks).files
-    return LargeFile("MCAP", folder / "bag", path, "mcap", {0: path.stat().st_size}, [0])
+    return LargeFile("MCAP", folder / "bag", path, {0: path.stat().st_size}, [0])
 
 
 def mp4(folder: Path, megabytes: float) -> LargeFile:
@@ -187,7 +186,7 @@ def mp4(folder: Path, megabytes: float) -> LargeFile:
     shown = {"dtype": "video", "shape": [480, 640, 3], "names": ["height", "width", "channels"]}
     features = {"observation.state": {"dtype": "float32", "shape": [JOINTS]}, "observation.images.front": shown}
     _info(folder, features, rows * EPISODES, video=True)
-    return LargeFile("mp4", folder, path, "lerobot", held, some(EPISODES))
+    return LargeFile("mp4", folder, path, held, some(EPISODES))
 
 
 CORPORA: Mapping[str, Callable[[Path, float], LargeFile]] = {

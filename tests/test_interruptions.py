@@ -157,7 +157,7 @@ def test_run_that_is_asked_to_end(folder: Path, number: signal.Signals, flags: t
         else:
             os.kill(run.popen.pid, number)
         status, _, err = run.ended()
-        assert status == 1 and err.rstrip().endswith("interrupted; nothing was published"), err
+        assert status == 128 + number and err.rstrip().endswith("interrupted; nothing was published"), err
         # Beam's worker processes, programs of their own, may log how their bundle was lost; ours says one line
         assert "Traceback" not in err or flags == TWO_WORKERS, err
         assert not published(run.output)

@@ -58,6 +58,15 @@ def to_ns(ticks: int, stream: av.VideoStream) -> int:
     return int((2 * ticks * base.numerator * 1_000_000_000 + base.denominator) // (2 * base.denominator))
 
 
+def _first_tick(at_ns: int, stream: av.VideoStream) -> int:
+    """The earliest stamp of the stream's time base that is at or after `at_ns` by `to_ns`.
+
+    Rounded down instead, a stamp that is a keyframe's own would lie before it, and decoding begin a keyframe earlier.
+    """
+    base = stream.time_base
+    return -((1 - 2 * at_ns) * base.denominator // (2 * base.numerator * 1_000_000_000))
+
+
 def _open(uri: str, hollow: HollowMp4 | None = None) -> av.container.InputContainer:
     path = located(uri)
     if not path.exists():
@@ -223,8 +232,7 @@ def window(uri: str, start_ns: int, end_ns: int, how: Decoding) -> Iterator[tupl
 def _frames_from(
     container: av.container.InputContainer, stream: av.VideoStream, start_ns: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    base = stream.time_base
-    target = start_ns * base.denominator // (1_000_000_000 * base.numerator)
+    target = _first_tick(start_ns, stream)
     first = stream.start_time or 0
     if target > first:
         container.seek(target, stream=stream, backward=True)
@@ -232,11 +240,10 @@ def _frames_from(
     for frame in container.decode(stream):
         if frame.pts is None:
             continue
-        pts = to_ns(frame.pts, stream)
-        if not early and pts > start_ns:
+        if not early and frame.pts > target:
             break  # the container's index led past the start: read from the front instead
         early = True
-        yield pts, frame
+        yield to_ns(frame.pts, stream), frame
     else:
         return
     container.seek(first, stream=stream, backward=True)

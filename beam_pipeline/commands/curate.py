@@ -32,7 +32,8 @@ USAGE = (
     "  --runner   DirectRunner (in process, default), RayRunner (on Ray), BundleBasedDirectRunner, PortableRunner\n"
     "             (with --job_endpoint), another Beam runner, or a fully-qualified class\n"
     "  --read_with  beam (in the pipeline, default) or ray_data (a Ray Data dataset, read before the pipeline runs)\n"
-    "exit status: 0 done, 1 the run failed, 2 bad configuration or usage, 3 a gate failed, nothing published"
+    "exit status: 0 done, 1 the run failed, 2 bad configuration or usage, 3 a gate failed, nothing published,\n"
+    "             130 and 143 interrupted by Ctrl-C and SIGTERM, nothing published"
 )
 
 

@@ -21,7 +21,7 @@ USAGE = (
     "  --publish, --runner   as of curate\n"
     "Raw data is read again only of episodes that are newly kept.\n"
     "exit status: 0 done, 1 the run failed or a newly kept episode cannot be read, 2 bad configuration or usage,\n"
-    "             3 a gate failed, nothing published"
+    "             3 a gate failed, 130 and 143 interrupted by Ctrl-C and SIGTERM, nothing published"
 )
 
 

@@ -16,7 +16,6 @@ from rich.console import Console
 from beam_pipeline.commands.command import (
     BAD_USAGE,
     DONE,
-    FAILED,
     GATE_FAILED,
     UsageError,
     error_console,
@@ -29,6 +28,7 @@ from beam_pipeline.deduplication.published import DedupSummary
 from beam_pipeline.deduplication.tables import RepeatedId
 from beam_pipeline.output_folder import OutputError
 from beam_pipeline.preflight import UnfitRunner, check_runner
+from beam_pipeline.runner import status_of_interrupted
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from transforms.deduplication.parquet_documents import ColumnError, DocumentColumns
 from transforms.deduplication.semantic import SemanticParams
@@ -57,7 +57,8 @@ USAGE = (
     "  --index      folder that grows night by night: rows are compared with those of earlier nights, which stay\n"
     "  --runner     DirectRunner (in process, default), RayRunner (on Ray), or another\n"
     "  --device     cpu or cuda: what computes signatures and products\n"
-    "exit status: 0 done, 1 the run failed, 2 bad usage or input, 3 a guardrail was passed, nothing published"
+    "exit status: 0 done, 1 the run failed, 2 bad usage or input, 3 a guardrail was passed, nothing published,\n"
+    "             130 and 143 interrupted by Ctrl-C and SIGTERM, nothing published"
 )
 
 
@@ -110,9 +111,9 @@ def run(arguments: Sequence[str]) -> int:
     except GuardrailsBroken as error:
         errors.print(f"guardrail, nothing was published: {error}", markup=False)
         return GATE_FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         errors.print("interrupted; nothing was published", markup=False)
-        return FAILED
+        return status_of_interrupted(error)
     tell(console, summary, read.output)
     return DONE
 

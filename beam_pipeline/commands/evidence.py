@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from beam_pipeline.commands.command import BAD_USAGE, DONE, FAILED, UsageError, error_console, output_console
+from beam_pipeline.commands.command import BAD_USAGE, DONE, UsageError, error_console, output_console
 from beam_pipeline.commands.job import config_of, parse, prepare
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.pipeline import UnknownSource
 from beam_pipeline.preflight import UnfitRunner
 from beam_pipeline.publish import OutputError
+from beam_pipeline.runner import status_of_interrupted
 from beam_pipeline.typed_yaml import ConfigError
 from transforms.measured import EPISODES, LEFT
 
@@ -25,7 +26,8 @@ USAGE = (
     "  --source   the one source to measure; runs of different sources may work at the same time\n"
     "  --runner, --read_with  as of curate\n"
     "DIR/_evidence then holds all that `decide` needs, but for the steps of episodes that are newly kept.\n"
-    "exit status: 0 done, 1 the run failed, 2 bad configuration or usage"
+    "exit status: 0 done, 1 the run failed, 2 bad configuration or usage,\n"
+    "             130 and 143 interrupted by Ctrl-C and SIGTERM, nothing stored"
 )
 
 
@@ -48,9 +50,9 @@ def run(arguments: Sequence[str]) -> int:
     except (UnfitRunner, OutputError, UnknownSource) as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         errors.print("interrupted; no evidence was stored", markup=False)
-        return FAILED
+        return status_of_interrupted(error)
     for source in sorted({report.source for report in reports}):
         own_files = [report for report in reports if report.source == source]
         rows = {table: sum(r.rows for r in own_files if f"/{table}-" in r.path) for table in (EPISODES, LEFT)}

@@ -26,7 +26,7 @@ from beam_pipeline.progress import print_outcomes
 from beam_pipeline.publish import OutputError
 from beam_pipeline.read_again import UnreadableEpisodes
 from beam_pipeline.reasons import first_of_each_reason
-from beam_pipeline.runner import resolve_runner
+from beam_pipeline.runner import resolve_runner, status_of_interrupted
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
 from beam_pipeline.store_output import newest_stored, publish_to_store
 from transforms.stores.urls import SCHEMES, is_url
@@ -103,9 +103,9 @@ def finish(work: Callable[[], RunResult], console: Console, errors: Console, pub
         errors.print(f"gate failed, nothing was published: {error}", markup=False)
         errors.print("the evidence is stored: `decide` takes other rules and gates without measuring again")
         return GATE_FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         errors.print("interrupted; nothing was published", markup=False)
-        return FAILED
+        return status_of_interrupted(error)
     places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json", "report.html")
     files = [(place.partition(".")[0].replace("run_", ""), result.output / place) for place in places]
     print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from beam_pipeline.runner.errors import PipelineFailed, UnsupportedPipeline
 from beam_pipeline.runner.executor import ExecutionReport, PipelineExecutor, resolve_runner
-from beam_pipeline.runner.lifecycle import PipelineLifecycleManager
+from beam_pipeline.runner.lifecycle import PipelineLifecycleManager, status_of_interrupted
 from beam_pipeline.runner.options import RayOptions
 from beam_pipeline.runner.session.zygote import prepare_zygote
 
@@ -22,6 +22,7 @@ __all__ = [
     "RayRunner",
     "UnsupportedPipeline",
     "resolve_runner",
+    "status_of_interrupted",
 ]
 
 

@@ -13,13 +13,25 @@ from beam_pipeline.runner.session.cluster import share_session
 _BEAM_LOGGER = "apache_beam.runners.common"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what Ctrl-C is to a run, but for the exit status.
+
+    Beam makes a new one that names the step, of the same type: the type tells the signals apart.
+    """
+
+
+def status_of_interrupted(error: KeyboardInterrupt) -> int:
+    """The exit status that a shell knows an interrupted program by: 128 and the signal's number."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
 class PipelineLifecycleManager:
     """Context of one run or of several.
 
     Pipelines that RayRunner runs inside it share one Ray session and its warm workers: the first one opens it, the end
-    of the context drains the workers and ends what was started. Inside it SIGTERM raises KeyboardInterrupt in the main
-    thread, as Ctrl-C does, so that a scheduler's kill cancels the pipeline, and Beam logs no traceback of it. What was
-    there before is put back, also after an error.
+    of the context drains the workers and ends what was started. Inside it SIGTERM raises Terminated in the main thread,
+    as Ctrl-C raises KeyboardInterrupt, so that a scheduler's kill cancels the pipeline, and Beam logs no traceback of
+    it. What was there before is put back, also after an error.
     """
 
     def __init__(self) -> None:
@@ -50,4 +62,5 @@ def _is_failure(record: logging.LogRecord) -> bool:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # with a message: Beam adds its step to the first argument, and makes a RuntimeError of an exception without one
-    raise KeyboardInterrupt(f"signal {signal.Signals(number).name}")
+    kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise kind(f"signal {signal.Signals(number).name}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.store_servers import Store, environment, store
+from tests.object_stores.sample import write_sample
 from transforms.media import shared_decoder
 from transforms.stores.paths import forget
 
@@ -17,14 +18,25 @@ def s3_store() -> Iterator[Store]:
         yield found
 
 
-@pytest.fixture(params=["s3", "gs"])
-def running(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A real server of each kind; that of gs is a test's own, since one that has seen races may answer no more."""
-    if request.param == "s3":
-        yield request.getfixturevalue("s3_store")
-        return
+@pytest.fixture(scope="session")
+def gs_store() -> Iterator[Store]:
+    """As `s3_store`."""
     with store("gs") as found:
         yield found
+
+
+@pytest.fixture(params=["s3", "gs"])
+def running(request: pytest.FixtureRequest) -> Store:
+    """A server of each kind in turn."""
+    found: Store = request.getfixturevalue(f"{request.param}_store")
+    return found
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder)
+    return folder
 
 
 @pytest.fixture

@@ -101,6 +101,22 @@ def test_a_window_is_the_same_frames_as_the_whole(tmp_path: Path, decoder: Media
     assert part.motion[0] == 0 and part.motion[1:].tolist() == whole.motion[18:24].tolist()
 
 
+def test_a_window_that_begins_with_a_keyframe_is_decoded_from_it(tmp_path: Path, decoder: MediaDecoder) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, 24, fps=7)  # a period that is no whole number of ns
+    whole = decoder.video_stats(VideoRef(str(path), 0, ALL))
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 12]
+    content = bytearray(path.read_bytes())
+    for packet in packets[1:12]:
+        content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(content)
+    part = decoder.video_stats(VideoRef(str(path), int(whole.pts_ns[12]), ALL))
+    assert part.mean_luma.tolist() == whole.mean_luma[12:].tolist()
+    assert rule_of(lambda: decoder.video_stats(VideoRef(str(path), int(whole.pts_ns[11]), ALL)))[0] == "corrupt"
+
+
 def test_frames_come_in_bounded_chunks(tmp_path: Path, decoder: MediaDecoder) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, 30)

@@ -21,12 +21,12 @@ from transforms.unreadable import Unreadable
 
 T = TypeVar("T")
 
-TRIES = 4
 BACKOFF_S = (0.5, 2.0, 8.0)
 """Waits between tries, at most the time limit, each up to a quarter longer by chance.
 
 Within a try, gcsfs and s3fs try again by themselves too.
 """
+TRIES = len(BACKOFF_S) + 1
 TIMEOUT_VARIABLE = "DEMOSIFT_STORE_TIMEOUT_S"
 _TIMEOUT_S = 60.0
 _WRITE_TIMEOUT_S = 3600.0
@@ -85,7 +85,7 @@ def retried(url: str, request: Callable[[float], T], limit_s: float | None = Non
     Raises FileNotFoundError, FileExistsError, StoreRefused, and Unreadable `unreadable` where all tries fail.
     """
     limit = timeout_s() if limit_s is None else limit_s
-    for wait_s in (*BACKOFF_S[: TRIES - 1], None):
+    for wait_s in (*BACKOFF_S, None):
         try:
             return request(limit)
         except FileNotFoundError as error:
