@@ -121,7 +121,7 @@ RUN = Dashboard(
             "short",
             (
                 Query(f"sum(demosift_inputs{_RUN})", "planned"),
-                Query(f'sum(demosift_episodes{{set=~"$set", command=~"$command", outcome="kept"}})', "kept"),
+                Query('sum(demosift_episodes{set=~"$set", command=~"$command", outcome="kept"})', "kept"),
             ),
             "Recordings that the sources named, and episodes that were kept of them.",
         ),

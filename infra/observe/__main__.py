@@ -86,7 +86,7 @@ def observe(sample: Path, output: Path, target: Path) -> None:
     (output / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     (output / "found.json").write_text(found_json(answered), encoding="utf-8")
     what = (
-        f"A run of the sample on RayRunner, {end_s - start_s:.0f} s from its start to this page, watched by Prometheus: "
+        f"A run of the sample on RayRunner, {end_s - start_s:.0f} s from its start to this page, in Prometheus' eyes: "
         "each graph is a panel of infra/grafana, drawn from its own query. Times count from the run's start."
     )
     file = output / "page.html"

@@ -19,7 +19,7 @@ class PageFault(Exception):
 
 
 def check(page: Path, panels: list[str]) -> int:
-    """Open the page; returns its height in pixels. Raises PageFault where a panel is missing, or the console complains."""
+    """Open the page; returns its height in pixels. Raises PageFault where a panel is missing, or it complains."""
     shown = _chromium(page, "--dump-dom", "--enable-logging=stderr", "--v=0")
     if "CONSOLE" in shown.stderr:
         raise PageFault(f"the browser complains of {page}: {shown.stderr[-1000:]}")
