@@ -32,7 +32,7 @@ NOT_RUN = {
     "make airflow       # the nightly DAG on this machine, at 127.0.0.1:8080, with the sample as its recordings": (
         "tests/airflow"
     ),
-    "make observe       # a run of the sample watched by Prometheus, and a page of the dashboards: out/observe/page.html": (
+    "make observe       # a run of the sample, watched by Prometheus, and a page of what its dashboards show": (
         "tests/infra/test_observe.py"
     ),
 }
