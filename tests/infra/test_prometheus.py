@@ -20,6 +20,7 @@ from infra.grafana.make_dashboards import FOLDER as DASHBOARDS
 from infra.grafana.make_dashboards import SOURCE
 from infra.grafana.make_dashboards import text as dashboard_text
 from infra.grafana.panels import DASHBOARDS as DEFINED
+from infra.observe import reference
 from infra.prometheus import make_rule
 from tests.infra.promql import metric_names
 from tests.infra.rendered import OVERLAYS, ROOT, render
@@ -168,3 +169,9 @@ def test_the_pod_monitor_finds_ray_s_nodes_and_their_port(overlay: str) -> None:
     for pod in render(overlay).pods():
         ports = [port["name"] for container in pod.containers for port in container.get("ports", [])]
         assert (endpoint["port"] in ports) == pod.is_ray_node, pod.name
+
+
+def test_the_page_lists_what_the_code_has() -> None:
+    page = reference.PAGE.read_text(encoding="utf-8")
+    assert page == reference.text(page), "run python -m infra.observe.reference"
+    assert all(f"`{name}`" in page for name in [metric.name for metric in PUSHED])
