@@ -72,7 +72,7 @@ def test_a_success_tells_what_the_ledger_holds_and_a_failure_keeps_it(folder: Pa
     for stage in stages:
         for end, key in (("in", "taken"), ("out", "put_out"), ("dead", "dead")):
             assert value(found, "demosift_stage_elements", **own, stage=stage["stage"], end=end) == stage[key]
-    assert value(found, "demosift_stage_elements", **own, stage="loader", end="dead") == 1
+    assert stages and sum(stage["dead"] for stage in stages) == 1
     assert value(found, "demosift_last_run_failed", **own) == 0
     success = value(found, "demosift_last_success_timestamp_seconds", **own)
     assert success is not None and before <= success <= time.time()

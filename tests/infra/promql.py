@@ -8,7 +8,7 @@ _WORDS = frozenset({"and", "bool", "by", "group_left", "group_right", "offset", 
 _STRINGS = re.compile(r'"[^"]*"')
 _LABELS = re.compile(r"\{[^}]*\}|\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
 _RANGES = re.compile(r"\[[^\]]*\]")
-_NAME = re.compile(r"[a-zA-Z_:][\w:]*(?!\w*\s*\()")
+_NAME = re.compile(r"(?<![\w.:])[a-zA-Z_:][\w:]*(?!\w*\s*\()")
 
 
 def metric_names(expr: str) -> set[str]:
