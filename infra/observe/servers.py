@@ -141,16 +141,16 @@ def ray_node(folder: Path) -> Iterator[RayNode]:
     try:
         with process(words, log, environment) as started:
             wait_for(f"http://{HOST}:{metrics}/metrics", started, log)
-            yield RayNode(f"{HOST}:{port}", environment, _targets(short, started, log))
+            yield RayNode(f"{HOST}:{port}", environment, _targets(short, metrics, started, log))
     finally:
         shutil.rmtree(short, ignore_errors=True)
 
 
-def _targets(short: Path, started: subprocess.Popen, log: Path) -> Path:
+def _targets(short: Path, port: int, started: subprocess.Popen, log: Path) -> Path:
     file = short / "prom_metrics_service_discovery.json"
     end = time.monotonic() + _STARTS_WITHIN_S
-    while not file.exists():
+    while not (file.exists() and f"{HOST}:{port}" in file.read_text(encoding="utf-8")):
         if started.poll() is not None or time.monotonic() > end:
-            raise NotStarted(f"Ray wrote no {file.name}; {log} says why")
+            raise NotStarted(f"Ray did not write this node into {file}; {log} says why")
         time.sleep(0.1)
     return file
