@@ -74,7 +74,7 @@ def test_every_name_that_is_asked_for_was_scraped(observed: Observed) -> None:
     """Those of GPUs aside, which a machine without one does not export, and of gates that did not fail."""
     panels = [panel for dashboard in DASHBOARDS for panel in dashboard.panels if not panel.gpu]
     asked = set().union(*(metric_names(query.expr) for panel in panels for query in panel.queries))
-    assert asked - observed.names == set()
+    assert asked - observed.names <= {"ALERTS"}, "of which there are none where none has fired"
     assert {metric.exported for metric in LIVE} <= observed.names
     elsewhere = {"demosift_gate_value", "demosift_measured_episodes", "demosift_measured_left"}
     assert {metric.name for metric in PUSHED} - elsewhere <= observed.names
