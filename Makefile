@@ -6,7 +6,7 @@ TF := .venv-tensorflow
 SEED ?= 7
 TESTERS ?= 2
 
-.PHONY: run test test-lerobot test-tensorflow test-airflow lint clean tensorflow rivals juicer airflow
+.PHONY: run test test-lerobot test-tensorflow test-airflow lint clean tensorflow rivals juicer airflow observe
 
 run: $(VENV)/.installed  ## Generate the sample in out/sample-input and curate it into out/sample, both anew.
 	rm -rf out/sample-input out/sample
@@ -52,6 +52,18 @@ test-airflow: $(VENV)/.installed .venv-airflow/.installed  ## The DAG in Airflow
 .venv-airflow/.installed: airflow_dags/requirements.txt
 	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
 	.venv-airflow/bin/python -m pip install --quiet --no-compile --requirement airflow_dags/requirements.txt
+	touch $@
+
+observe: $(VENV)/.installed .venv-observe/.installed  ## A run of the sample watched by Prometheus, and a page of the dashboards: out/observe.
+	test -d out/sample-input || $(BIN)/python -m examples.make_sample out/sample-input --seed $(SEED)
+	.venv-observe/bin/python -m infra.observe out/sample-input out/observe
+
+# the environment of .venv, and what Ray's agent needs to export metrics, which makes a Ray start slower
+.venv-observe/.installed: requirements-observe.txt $(VENV)/.installed
+	test -x .venv-observe/bin/python || $(PYTHON) -m venv .venv-observe
+	.venv-observe/bin/python -m pip install --quiet --no-compile --no-deps --requirement requirements-observe.txt
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$(.venv-observe/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth
 	touch $@
 
 rivals: .venv-rivals/.installed  ## The rivals of benchmarks.dedup in an environment of their own.

@@ -20,6 +20,11 @@ class CurationOptions(PipelineOptions):
         parser.add_argument("--config", help="YAML file that names sources, embodiments and stage parameters")
         parser.add_argument("--output", help="folder that receives episodes, transitions, ledger and summary")
         parser.add_argument("--publish", help="gs:// or s3:// URL to which the output is published too")
+        parser.add_argument(
+            "--push_gateway",
+            help="HOST:PORT of a Prometheus Pushgateway that is told how the run ended",
+        )
+        parser.add_argument("--push_set", help="name under which it is told (default: the output folder's)")
         parser.add_argument("--source", help="the one source to measure (evidence), by default all")
         parser.add_argument(
             "--fail_fast", action="store_true", help="raise the first error of a stage instead of quarantining"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -25,9 +25,9 @@ from beam_pipeline.preflight import keep_apart
 from beam_pipeline.publish import publish
 from beam_pipeline.read_again import ReadAgain, UnreadableEpisodes, check_read
 from beam_pipeline.report.make import report_files, start_reading
+from beam_pipeline.results import EvidenceResult, RunResult
 from beam_pipeline.runner import PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
-from beam_pipeline.summary import SourceOutcomes
 from beam_pipeline.typed_yaml import nearest
 from beam_pipeline.work import PLAN, Work
 from transforms.column_types import CheckColumnTypes
@@ -56,18 +56,6 @@ from transforms.transition_alignment import TransitionAlignmentStage
 from transforms.verdicts import VerdictError
 
 __all__ = ["GatesFailed", "MultimodalPipeline", "RunResult", "UnknownSource"]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to: where its files are, outcomes per source, Beam's committed counters, what to look at."""
-
-    output: Path
-    manifest: Path
-    outcomes: tuple[SourceOutcomes, ...]
-    counters: Mapping[str, int]
-    files: tuple[Path, ...]
-    warnings: tuple[str, ...] = ()
 
 
 class UnknownSource(ValueError):
@@ -185,7 +173,7 @@ class MultimodalPipeline:
         options: PipelineOptions | None = None,
         fail_fast: bool = False,
         read_with: ReadWith = DEFAULT_READ,
-    ) -> list[PartReport]:
+    ) -> EvidenceResult:
         """Measure all sources, or one, and store what decides about them; nothing is decided or published.
 
         Runs of other sources may work in the same folder meanwhile. Raises as `run` does, and UnknownSource for one
@@ -206,7 +194,7 @@ class MultimodalPipeline:
             work.run(lambda p: _ignore(half.measure(p, staging, fail_fast, read_with, keep_steps=False)), staging)
             reports = read_reports(staging, STORED)
             commit_sources(folder, staging, config, names, reports, work.version)
-        return reports
+        return EvidenceResult(tuple(reports), work.counters)
 
     def measured_otherwise(self, output: str | Path | None = None) -> list[str]:
         """A message for each source whose stored evidence is not of this configuration, or of a URDF that changed."""
@@ -284,6 +272,7 @@ class MultimodalPipeline:
             outcomes=plan.outcomes,
             counters=work.counters,
             files=tuple(held.path / file.path for file in manifest.files),
+            summary=summary,
             warnings=plan.warnings,
         )
 

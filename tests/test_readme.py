@@ -32,6 +32,9 @@ NOT_RUN = {
     "make airflow       # the nightly DAG on this machine, at 127.0.0.1:8080, with the sample as its recordings": (
         "tests/airflow"
     ),
+    "make observe       # a run of the sample, watched by Prometheus, and a page of what its dashboards show": (
+        "tests/infra/test_observe.py"
+    ),
 }
 QUANTITY = re.compile(r"(?<![\w.])\d[\d,.]*\s?(?:s|ms|kB|MB|GB|%|x|Hz|episodes/s|MB/s)(?![\w])")
 
@@ -121,7 +124,7 @@ def kitchen(run: Run, sample: Path) -> Path:
 
 def test_every_command_line_is_run_or_known() -> None:
     commands = [line for line in indented() if line.startswith(("python ", "make "))]
-    assert len(commands) == 8 and set(NOT_RUN) < set(commands)
+    assert len(commands) == 9 and set(NOT_RUN) < set(commands)
     assert "python -m pytest --numprocesses" in recipe_of("test").splitlines()[-1]
     assert not fenced("sh") and not fenced("bash"), "commands are indented blocks here"
 

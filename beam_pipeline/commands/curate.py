@@ -14,12 +14,13 @@ from rich.console import Console
 from beam_pipeline.commands.command import BAD_USAGE, UsageError, error_console, output_console, print_plain
 from beam_pipeline.commands.job import check_publish, finish, parse, prepare
 from beam_pipeline.guessing.guess import NothingToCurate, guess_config, render, summary
+from beam_pipeline.metrics_push import PUSH_FLAGS, PUSH_USAGE, run_report
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.output_folder import OutputError, keep_config, refuse_url
 from beam_pipeline.typed_yaml import ConfigError
 from transforms.stores.urls import is_url
 
-_OWN_FLAGS = ("--config", "--output", "--publish", "--runner", "--fail_fast", "--read_with")
+_OWN_FLAGS = ("--config", "--output", "--publish", "--runner", "--fail_fast", "--read_with", *PUSH_FLAGS)
 _SWITCHES = ("--fail_fast",)
 USAGE = (
     "usage: python -m beam_pipeline curate --config CONFIG.yaml --output DIR [--runner NAME] [--fail_fast]\n"
@@ -32,6 +33,7 @@ USAGE = (
     "  --runner   DirectRunner (in process, default), RayRunner (on Ray), BundleBasedDirectRunner, PortableRunner\n"
     "             (with --job_endpoint), another Beam runner, or a fully-qualified class\n"
     "  --read_with  beam (in the pipeline, default) or ray_data (a Ray Data dataset, read before the pipeline runs)\n"
+    f"{PUSH_USAGE}"
     "exit status: 0 done, 1 the run failed, 2 bad configuration or usage, 3 a gate failed, nothing published,\n"
     "             130 and 143 interrupted by Ctrl-C and SIGTERM, nothing published"
 )
@@ -93,14 +95,21 @@ def run(arguments: Sequence[str]) -> int:
         own = options.view_as(CurationOptions)
         if own.source:
             raise UsageError("curate takes all sources; --source is a flag of `evidence`")
-        check_publish(own.publish)
-        pipeline, runner = prepare(options, _configuration(paths, own, console), console)
-    except (UsageError, ConfigError, NothingToCurate, OutputError, ValueError) as error:
+        report = run_report(own, "curate", errors)
+    except (UsageError, ValueError) as error:
         errors.print(f"error: {error}", markup=False)
         return BAD_USAGE
-    return finish(
-        lambda: pipeline.run(own.output, runner, options, fail_fast=own.fail_fast, read_with=own.read_with),
-        console,
-        errors,
-        own.publish,
-    )
+    with report:
+        try:
+            check_publish(own.publish)
+            pipeline, runner = prepare(options, _configuration(paths, own, console), console)
+        except (UsageError, ConfigError, NothingToCurate, OutputError, ValueError) as error:
+            errors.print(f"error: {error}", markup=False)
+            return report.failed(BAD_USAGE)
+        return finish(
+            lambda: pipeline.run(own.output, runner, options, fail_fast=own.fail_fast, read_with=own.read_with),
+            console,
+            errors,
+            report,
+            own.publish,
+        )

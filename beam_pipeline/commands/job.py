@@ -19,6 +19,8 @@ from beam_pipeline.commands.command import (
     refuse_misspelt,
 )
 from beam_pipeline.config import PipelineConfig
+from beam_pipeline.metrics import of_outcomes, of_summary
+from beam_pipeline.metrics_push import RunReport
 from beam_pipeline.options import CurationOptions
 from beam_pipeline.pipeline import GatesFailed, MultimodalPipeline, RunResult
 from beam_pipeline.preflight import UnfitRunner
@@ -87,31 +89,36 @@ def check_publish(url: str | None) -> None:
         raise UsageError(f"--publish {url}: {error}") from error
 
 
-def finish(work: Callable[[], RunResult], console: Console, errors: Console, publish: str | None = None) -> int:
+def finish(
+    work: Callable[[], RunResult], console: Console, errors: Console, report: RunReport, publish: str | None = None
+) -> int:
     """Run what publishes, to a store too where a URL is given; tell what came of it, and give the exit status."""
     try:
         result = work()
     except (UnfitRunner, OutputError, VerdictError) as error:
         errors.print(f"error: {error}", markup=False)
-        return BAD_USAGE
+        return report.failed(BAD_USAGE)
     except UnreadableEpisodes as error:
         errors.print(f"nothing was published: {error}", markup=False)
-        return FAILED
+        return report.failed(FAILED)
     except GatesFailed as error:
-        report = [("report", error.report)]
-        print_outcomes(console, error.outcomes, report, first_of_each_reason(error.ledger, error.outcomes))
+        page = [("report", error.report)]
+        print_outcomes(console, error.outcomes, page, first_of_each_reason(error.ledger, error.outcomes))
         errors.print(f"gate failed, nothing was published: {error}", markup=False)
         errors.print("the evidence is stored: `decide` takes other rules and gates without measuring again")
-        return GATE_FAILED
+        return report.failed(GATE_FAILED, of_outcomes(error.outcomes), error.failures)
     except KeyboardInterrupt as error:
         errors.print("interrupted; nothing was published", markup=False)
-        return status_of_interrupted(error)
+        return report.failed(status_of_interrupted(error))
     places = ("episodes", "transitions", "ledger", "evidence", "run_summary.json", "report.html")
     files = [(place.partition(".")[0].replace("run_", ""), result.output / place) for place in places]
     print_outcomes(console, result.outcomes, files, first_of_each_reason(result.output / "ledger", result.outcomes))
     for warning in result.warnings:
         errors.print(f"warning: {warning}", markup=False)
-    return DONE if publish is None else send(result.output, publish, console, errors)
+    if publish is not None and send(result.output, publish, console, errors) != DONE:
+        return report.failed(FAILED)
+    report.succeeded(of_summary(result.summary))
+    return DONE
 
 
 def send(folder: Path, url: str, console: Console, errors: Console) -> int:

@@ -21,6 +21,7 @@ from beam_pipeline.runner.beam_internals import (
 from beam_pipeline.runner.checks import check_pipeline, check_sources
 from beam_pipeline.runner.driver.job import Job
 from beam_pipeline.runner.driver.scheduler import Scheduler
+from beam_pipeline.runner.live_metrics import LiveMetrics
 from beam_pipeline.runner.options import RunnerConfig
 from beam_pipeline.runner.plan import plan_stages
 from beam_pipeline.runner.progress import Progress
@@ -86,7 +87,9 @@ class RayRunner(PipelineRunner):
 
         def run(cancelled: threading.Event) -> None:
             with use_session(config, packed) as session:
-                scheduler = Scheduler(job, session.pools(config))
+                pools = session.pools(config)
+                live = LiveMetrics(job.id) if session.session.exports_metrics else None
+                scheduler = Scheduler(job, pools, live)
                 try:
                     scheduler.run(cancelled)
                 finally:

@@ -212,6 +212,16 @@ class StageState:
             return True
         return any(s.parts for s in self.shuffles.values())
 
+    def waiting_bytes(self) -> int:
+        """Encoded input at hand that no bundle has taken yet; of a shuffle once all of it is there."""
+        waiting = self.queued_bytes + sum(len(element) for *_, element in self.encoded)
+        for shuffle in self.shuffles.values():
+            if shuffle.parts:
+                first = min(part.keys.first for part in shuffle.parts)
+                last = max(part.keys.last for part in shuffle.parts)
+                waiting += sum(block.info.nbytes_of(first, last) for block in shuffle.held())
+        return waiting
+
     def backlog(self, most: int) -> int:
         """How many bundles could be formed now, counted up to `most`; at least 1, for work that is at hand already."""
         waiting = len(self.encoded) + sum(len(s.parts) for s in self.shuffles.values())

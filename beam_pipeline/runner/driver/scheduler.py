@@ -16,6 +16,7 @@ from beam_pipeline.runner.driver.graph import BlockSpan, ShufflePart, StageState
 from beam_pipeline.runner.driver.job import Job
 from beam_pipeline.runner.driver.pools import Worker, WorkerPools
 from beam_pipeline.runner.driver.recovery import Recovery
+from beam_pipeline.runner.live_metrics import LiveMetrics
 from beam_pipeline.runner.worker.relay import retell
 
 _LOGGER = logging.getLogger(__name__)
@@ -24,10 +25,11 @@ _SHRINK_EVERY_S = 1.0
 
 
 class Scheduler:
-    """Runs one job on a session's workers."""
+    """Runs one job on a session's workers; `live` is told once a second how far it is."""
 
-    def __init__(self, job: Job, pools: WorkerPools) -> None:
+    def __init__(self, job: Job, pools: WorkerPools, live: LiveMetrics | None = None) -> None:
         self._job = job
+        self._live = live
         self._pools = pools
         self._dispatch = Dispatcher(job, pools)
         self._recovery = Recovery(job, pools)
@@ -49,12 +51,18 @@ class Scheduler:
                 self._check_stuck()
             if time.monotonic() - self._shrunk > _SHRINK_EVERY_S:
                 self._shrunk = time.monotonic()
-                self._job.progress.workers_alive(len(list(self._pools.all())))
+                self._tell()
                 self._pools.tell_of_waiting()
                 self._pools.shrink(self._job.config.worker_idle_seconds)
 
+    def _tell(self) -> None:
+        self._job.progress.workers_alive(len(self._pools.all()))
+        if self._live is not None:
+            self._live.tell(self._job.stages.values(), self._job.progress.snapshot())
+
     def close(self) -> None:
         """Tear down the job's stages on every worker; what still runs is waited for or, after a failure, ended."""
+        self._tell()
         for worker in self._pools.all():
             if worker.running:
                 worker.running.clear()

@@ -71,6 +71,12 @@ class RaySession:
         node = worker._global_node
         return self._local or (node is not None and node.is_head())
 
+    @property
+    def exports_metrics(self) -> bool:
+        """Whether Ray may have an agent that exports metrics: the Ray that is started here has none."""
+        self.wait()
+        return not self._local
+
     def resolve(self, config: RunnerConfig) -> RunnerConfig:
         """The configuration with this cluster's CPUs as the most workers, unless the user gave a number."""
         import ray

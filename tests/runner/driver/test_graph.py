@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_pipeline.runner.driver.graph import Block, Shuffle
+from beam_pipeline.runner.blocks import BlockInfo, Span
+from beam_pipeline.runner.driver.graph import Block, BlockSpan, Shuffle, StageState
 from beam_pipeline.runner.shuffle.runs import RunInfo
 
 NOTHING: Any = None
@@ -43,3 +44,20 @@ def test_parts_get_smaller_so_that_two_workers_end_together() -> None:
 def test_one_worker_is_given_whole_bundles() -> None:
     assert parts([8] * 4, 1, 1000) == [(0, 4, 32)]
     assert [nbytes for *_, nbytes in parts([8] * 8, 1, 24)] == [24, 24, 16]
+
+
+def test_what_waits_are_spans_encoded_elements_and_shuffles_that_are_cut() -> None:
+    stage = StageState(NOTHING, 0)
+    assert stage.waiting_bytes() == 0
+    block = Block(BlockInfo(100, 4, (25, 50, 75, 100)), None, NOTHING, 0)
+    stage.push(BlockSpan(block, "t", Span(25, 100, (50, 75, 100))))
+    stage.defer(0.0, "t", b"12345")
+    assert stage.waiting_bytes() == 80
+    shuffle = stage.shuffles["t"] = Shuffle("t", 4, fresh=[Block(RunInfo(4, (0, 8, 16, 24, 32)), None, NOTHING, 0)])
+    assert stage.waiting_bytes() == 80, "what is not all there cannot be taken"
+    shuffle.cut_into_parts(2, 8)
+    assert stage.waiting_bytes() == 112
+    shuffle.parts.popleft()
+    assert stage.waiting_bytes() == 104
+    stage.next_inputs(0.0, 1, 1000)
+    assert stage.waiting_bytes() == 99
