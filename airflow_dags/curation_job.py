@@ -12,7 +12,16 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_dags.deployment import Deployment, deployment_path, load_deployment
-from airflow_dags.jobs import Job, Status, SubmissionError, Submitter, attach_or_submit, job_name, submitter_for
+from airflow_dags.jobs import (
+    Job,
+    Status,
+    SubmissionError,
+    Submitter,
+    arguments_of,
+    attach_or_submit,
+    job_name,
+    submitter_for,
+)
 from airflow_dags.nights import deployment_of
 
 BAD_USAGE, GATE_FAILED = 2, 3
@@ -142,9 +151,7 @@ class CurationJob(BaseOperator):
             submitter.stop(name)
 
     def _job(self, context: Any, deployment: Deployment) -> Job:
-        words = [self.command, "--config", deployment.config, "--output", deployment.output]
-        words += ["--source", self.source] if self.source else []
-        arguments = (*words, *deployment.arguments)
+        arguments = arguments_of(deployment, self.command, self.source)
         run, logical = context["dag_run"], context.get("logical_date")
         # Retries leave max_tries as it is; clearing the task, which asks to run it anew, raises it.
         cleared = str(context["ti"].max_tries)

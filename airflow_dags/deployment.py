@@ -23,7 +23,8 @@ NIGHT = "{night}"
 
 _STRICT = ConfigDict(extra="forbid")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FLAGS_OF_OURS = ("--config", "--output", "--source")
+_FLAGS_OF_OURS = ("--config", "--output", "--source", "--publish")
+_STORES = ("gs://", "s3://")
 
 
 class DeploymentError(Exception):
@@ -107,6 +108,7 @@ class Deployment:
     sources_at_once: Annotated[int, Field(ge=1)] = 2
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    publish: str | None = None
     alert_webhook: str | None = None
     report_url: str | None = None
     asset: str = "curated_set"
@@ -121,11 +123,13 @@ class Deployment:
             raise ValueError(f"source {wrong[0]!r} has other characters than letters, digits, '_', '.' and '-'")
         for argument in self.arguments:
             if argument.partition("=")[0] in _FLAGS_OF_OURS:
-                raise ValueError(f"argument {argument!r} is given by the DAG; remove it")
+                raise ValueError(f"argument {argument!r} is given by the DAG; remove it, its key says it")
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"timezone {self.timezone!r} is unknown; write one such as Europe/Zurich") from error
+        if self.publish is not None and not self.publish.startswith(_STORES):
+            raise ValueError(f"publish {self.publish!r} is no URL of a store; write gs://... or s3://...")
         self._check_nights()
         if self.schedule is not None:
             from croniter import croniter  # as Airflow reads it; 20 ms that a DAG without a schedule does without
@@ -133,12 +137,22 @@ class Deployment:
             if not croniter.is_valid(self.schedule):
                 raise ValueError(f"schedule {self.schedule!r} is no cron expression, such as '0 2 * * *'")
 
+    @property
+    def published(self) -> str:
+        """Where the newest manifest lies: on the store to which is published, else in the output folder."""
+        return self.output if self.publish is None else self.publish
+
     def _check_nights(self) -> None:
         by_night = NIGHT in self.output
         if by_night and not any(NIGHT in value for value in self.environment.values()):
             raise ValueError(
                 f"output has {NIGHT} but no variable of environment has it: every night would curate the same "
                 f"recordings; give the configuration its night, such as `environment: {{NIGHT: '{NIGHT}'}}`"
+            )
+        if self.publish is not None and by_night != (NIGHT in self.publish):
+            raise ValueError(
+                f"{NIGHT} stands in {'output' if by_night else 'publish'} alone: write it in both, a set a night, or "
+                "in neither"
             )
         if self.catchup and not by_night:
             raise ValueError(
@@ -158,6 +172,7 @@ def of_night(deployment: Deployment, night: date) -> Deployment:
         deployment,
         config=at_night(deployment.config, night),
         output=at_night(deployment.output, night),
+        publish=None if deployment.publish is None else at_night(deployment.publish, night),
         sources=tuple(WatchedSource(s.name, at_night(s.watch, night)) for s in deployment.sources),
         environment={
             "DEMOSIFT_NIGHT": night.isoformat(),

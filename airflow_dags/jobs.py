@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
-from airflow_dags.deployment import Cluster, KubeRayCluster, LocalCluster
+from airflow_dags.deployment import Cluster, Deployment, KubeRayCluster, LocalCluster
 
 NAME_LENGTH = 47
 """KubeRay's limit for the name of a RayJob."""
@@ -73,6 +73,14 @@ class Submitted:
     @property
     def attached(self) -> bool:
         return self.how != "submitted"
+
+
+def arguments_of(deployment: Deployment, command: str, source: str | None = None) -> tuple[str, ...]:
+    """What `python -m beam_pipeline` is given; only `decide` publishes, and `evidence` refuses to be told where."""
+    words = [command, "--config", deployment.config, "--output", deployment.output]
+    words += ["--source", source] if source else []
+    words += ["--publish", deployment.publish] if deployment.publish and command == "decide" else []
+    return (*words, *deployment.arguments)
 
 
 def job_name(run: tuple[str, ...], command: str, source: str | None, arguments: tuple[str, ...]) -> str:

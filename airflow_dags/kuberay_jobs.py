@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, cast
 
 import urllib3
-import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from airflow_dags.deployment import KubeRayCluster
 from airflow_dags.jobs import Job, JobState, Status, SubmissionError, exit_status_in
+from airflow_dags.rayjob_template import ray_job
 
 _GROUP, _VERSION, _PLURAL = "ray.io", "v1", "rayjobs"
-_LABEL = "demosift.io/job"
 _ENDED = {"Complete", "Failed"}
 """`status.jobDeploymentStatus` that KubeRay 1.7 never leaves."""
 
@@ -104,28 +101,6 @@ class KubeRayJobs:
 
     def _unreachable(self, error: Exception) -> SubmissionError:
         return SubmissionError(f"the API server of namespace {self.cluster.namespace} cannot be reached: {error}")
-
-
-def ray_job(cluster: KubeRayCluster, name: str, job: Job) -> dict[str, Any]:
-    """The RayJob of a job: the template with its name, its command and its variables. Raises SubmissionError."""
-    path = Path(cluster.template)
-    try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SubmissionError(f"cannot read the RayJob template {path}: {error}") from error
-    if not isinstance(body, dict) or body.get("kind") != "RayJob" or not isinstance(body.get("spec"), dict):
-        raise SubmissionError(f"{path} is no RayJob with a spec")
-    metadata, spec = dict(body.get("metadata") or {}), dict(body["spec"])
-    labels = {**(metadata.get("labels") or {}), _LABEL: job.name}
-    metadata = {**metadata, "name": name, "namespace": cluster.namespace, "labels": labels}
-    spec["entrypoint"] = shlex.join([cluster.python, "-m", "beam_pipeline", *job.arguments])
-    try:
-        environment = yaml.safe_load(spec.get("runtimeEnvYAML") or "{}")
-    except yaml.YAMLError as error:
-        raise SubmissionError(f"runtimeEnvYAML of {path} is not YAML: {error}") from error
-    environment["env_vars"] = {**(environment.get("env_vars") or {}), **job.environment}
-    spec["runtimeEnvYAML"] = yaml.safe_dump(environment, sort_keys=True)
-    return {**body, "metadata": metadata, "spec": spec}
 
 
 def state_of(found: dict[str, Any]) -> JobState:

@@ -128,8 +128,8 @@ def _seconds(written: float | str | datetime) -> float:
 
 
 def record_path(deployment: Deployment) -> str:
-    """Where it is kept what was published: beside the output, in which foreign files are refused."""
-    return deployment.output.rstrip("/") + ".published.json"
+    """Where it is kept what was published: beside the set, in which foreign files are refused."""
+    return deployment.published.rstrip("/") + ".published.json"
 
 
 def read_record(deployment: Deployment) -> Published:
@@ -137,7 +137,7 @@ def read_record(deployment: Deployment) -> Published:
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(record_path(deployment))
-    if not filesystem.exists(path) or newest_manifest(deployment.output) is None:
+    if not filesystem.exists(path) or newest_manifest(deployment.published) is None:
         return Published()
     try:
         with filesystem.open(path, "r") as file:
@@ -169,7 +169,7 @@ class Manifest:
 
 
 def newest_manifest(output: str) -> Manifest | None:
-    """The newest manifest of an output folder; None where nothing was published."""
+    """The newest manifest of an output folder, or of a store that it was published to; None where there is none."""
     import fsspec
 
     filesystem, path = fsspec.core.url_to_fs(output)

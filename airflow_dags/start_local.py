@@ -1,6 +1,7 @@
 """`python -m airflow_dags.start_local`: all of Airflow on this machine, on SQLite, every socket on loopback.
 
 `airflow standalone` starts log servers on every interface; here the log files are read from disk instead.
+`python -m airflow_dags.start_local -- backfill create ...` runs a command of `airflow` on the same database instead.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ def settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "PYTHONPATH": str(ROOT),
         DEPLOYMENT_VARIABLE: str(deployment_path().resolve()),
+        # SQLite has one writer at a time; the others wait for it so many seconds, by default 5
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow_dags" / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # so that the last night runs at once
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",  # nobody but this machine reaches it
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine answers later than within 5 s
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
@@ -55,11 +59,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, default=ROOT / "out" / "airflow", help="database, logs (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="of the page, on 127.0.0.1 (%(default)s)")
+    parser.add_argument("command", nargs="*", help="a command of `airflow` to run instead, after --")
     arguments = parser.parse_args()
     home = arguments.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     environment = settings(home, arguments.port)
     airflow = str(Path(sys.executable).with_name("airflow"))
+    if arguments.command:
+        return subprocess.run([airflow, *arguments.command], env=environment, check=False).returncode
     print(f"preparing the database in {home}", flush=True)
     with (home / "migrate.log").open("wb") as log:
         subprocess.run([airflow, "db", "migrate"], env=environment, stdout=log, stderr=log, check=True)

@@ -128,17 +128,17 @@ def build(deployment: Deployment) -> DAG:
             from airflow_dags.nights import deployment_of
 
             own = deployment_of(get_current_context())
-            manifest = newest_manifest(own.output)
+            manifest = newest_manifest(own.published)
             if manifest is None:
                 raise AirflowFailException(
-                    f"decide ended well, but {own.output} has no manifest; is it another folder?"
+                    f"decide ended well, but {own.published} has no manifest; is it another folder?"
                 )
             before, now = read_record(own), seen_from_json(seen)
             digests = {**before.sources, **{name: listing.digest for name, listing in now.sources.items()}}
             write_record(own, Published(digests, now.config, manifest.digest))
             if manifest.digest == before.files:
                 raise AirflowSkipException("the set has the same files as before: nothing new was published")
-            published = {"output": own.output, "manifest": manifest.number, "files": manifest.files}
+            published = {"output": own.published, "manifest": manifest.number, "files": manifest.files}
             outlet_events[asset].extra = {**published, "report": report_url(own)}
             return published
 

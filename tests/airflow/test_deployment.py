@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.conftest import ABSENT
+from tests.airflow.conftest import ABSENT, ROOT
 
 pytest.importorskip("airflow", reason=ABSENT)
 
 from airflow_dags.deployment import DeploymentError, KubeRayCluster, RayJobsCluster, load_deployment, of_night
+from airflow_dags.jobs import arguments_of
+from airflow_dags.new_data import record_path
 
 GOOD = """\
 config: config.yaml
@@ -55,7 +57,13 @@ def test_addresses_of_stores_stay(tmp_path: Path) -> None:
         ("start:", "schedule: at night\nstart:", "schedule 'at night' is no cron expression"),
         ("start:", "catchup: true\nstart:", "catchup needs {night} in output"),
         ("output: set", "output: 'set/{night}'", "no variable of environment has it"),
-        ("start:", "arguments: [--output=x]\nstart:", "argument '--output=x' is given by the DAG; remove it"),
+        ("start:", "publish: bucket/set\nstart:", "publish 'bucket/set' is no URL of a store; write gs://"),
+        ("start:", "publish: 'gs://b/{night}'\nstart:", "{night} stands in publish alone: write it in both"),
+        (
+            "start:",
+            "arguments: [--output=x]\nstart:",
+            "argument '--output=x' is given by the DAG; remove it, its key says it",
+        ),
         ("cluster: ", "cluster: [", ":7: not YAML: expected ',' or ']'"),
         (GOOD, "", ":1: need keys such as `config:`"),
         (GOOD[GOOD.index("  - ") :], "  []\ncluster: {kind: kuberay, namespace: a, template: b}", "sources is empty"),
@@ -100,6 +108,21 @@ def test_nights(tmp_path: Path) -> None:
     assert night.output == str(tmp_path / "set/2026-11-26")
     assert night.sources[0].watch == str(tmp_path / "in/2026-11-26")
     assert night.environment == {"DEMOSIFT_NIGHT": "2026-11-26", "NIGHT": "2026-11-26"}
+
+
+def test_the_deployment_of_the_manifests() -> None:
+    """infra/kuberay/airflow.yaml, of which tests/infra make RayJobs."""
+    deployment = load_deployment(ROOT / "infra" / "kuberay" / "airflow.yaml")
+    assert deployment.schedule == "0 2 * * *"
+    assert deployment.published == deployment.publish == "gs://example-project-curated/teleoperation"
+
+
+def test_only_decide_publishes_to_the_store(tmp_path: Path) -> None:
+    deployment = load_deployment(write(tmp_path, GOOD + "publish: gs://bucket/set\n"))
+    places = ["--config", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "set")]
+    assert arguments_of(deployment, "evidence", "kitchen") == ("evidence", *places, "--source", "kitchen")
+    assert arguments_of(deployment, "decide") == ("decide", *places, "--publish", "gs://bucket/set")
+    assert record_path(deployment) == "gs://bucket/set.published.json"
 
 
 def test_other_clusters(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def test_the_record_is_kept_beside_the_output(tmp_path: Path) -> None:
     manifests.mkdir(parents=True)
     (manifests / "00000002.json").write_text('{"number": 2, "files": [{"path": "a", "hash": "1"}]}')
     assert read_record(deployment) == published
-    assert newest_manifest(deployment.output).number == 2  # type: ignore[union-attr]
+    newest = newest_manifest(deployment.output)
+    assert newest is not None and newest.number == 2
     (tmp_path / "set.published.json").write_text("{")
     with pytest.raises(RecordError, match=r"set\.published\.json is damaged .* remove it"):
         read_record(deployment)

@@ -11,6 +11,7 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from ray.scripts.scripts import start
 
+from beam_pipeline.__main__ import COMMANDS, CURATE
 from beam_pipeline.commands.command import UsageError
 from beam_pipeline.commands.job import parse
 from beam_pipeline.options import CurationOptions
@@ -123,8 +124,9 @@ def _entrypoint(rendered: Rendered) -> Iterator[str]:
     if words[:3] != _COMMAND:
         yield f"the entry point is {' '.join(words[:3])}, not {' '.join(_COMMAND)}"
         return
+    command, flags = (words[3], words[4:]) if words[3] in COMMANDS else (CURATE, words[3:])
     try:
-        options = parse(words[3:], [])
+        options = parse(flags, [])
         config = RunnerConfig.from_options(options)
     except (UsageError, ValueError) as error:
         yield f"the entry point: {error}"
@@ -133,12 +135,28 @@ def _entrypoint(rendered: Rendered) -> Iterator[str]:
         yield "the entry point does not run on the cluster"
     if config.workers_max != most_cpus(rendered) or not config.workers_max_given:
         yield f"--ray_workers_max is {config.workers_max}; the CPU pools hold {most_cpus(rendered)} workers at most"
-    unknown = set(PipelineOptions(words[3:]).get_all_options(retain_unknown_options=True)) - set(
-        options.get_all_options()
-    )
+    unknown = set(PipelineOptions(flags).get_all_options(retain_unknown_options=True)) - set(options.get_all_options())
     for word in unknown:
         yield f"the entry point has a flag that nothing knows: {word}"
-    yield from _files(rendered, options.view_as(CurationOptions))
+    own = options.view_as(CurationOptions)
+    if (own.source is not None) != (command == "evidence"):
+        yield f"the entry point runs {command} with --source={own.source}"
+    yield from _published(rendered, command, own.publish)
+    yield from _files(rendered, own)
+
+
+def _published(rendered: Rendered, command: str, url: str | None) -> Iterator[str]:
+    """The driver, which is on the head, writes to the bucket, by the head's cloud identity."""
+    if url is None:
+        return
+    if command == "evidence":
+        yield f"the entry point: evidence publishes nothing, and refuses --publish={url}"
+    if not url.startswith("gs://"):
+        yield f"--publish={url} is no bucket that the identity of the head may write"
+    (head,) = (pod for pod in rendered.pods() if pod.is_head)
+    account = next(a for a in rendered.of("ServiceAccount") if a["metadata"]["name"] == head.spec["serviceAccountName"])
+    if not account["metadata"].get("annotations", {}).get("iam.gke.io/gcp-service-account"):
+        yield f"the head is to publish to {url} and has no cloud identity"
 
 
 def _files(rendered: Rendered, options: CurationOptions) -> Iterator[str]:
