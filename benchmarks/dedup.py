@@ -21,6 +21,7 @@ PARTS = {
     "limits": "how far a copy may be",
     "semantic": "like vectors, against faiss at equal recall",
     "nights": "a search that goes on for 30 nights",
+    "vector_nights": "a search among vectors that goes on for 30 nights",
     "episode_nights": "evidence that grows for 30 nights",
     "frames": "frames decoded and embedded, through the pipeline and by a bare loop",
     "frame_retrieval": "changed copies of frames that find their original, by model",

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.dedup_rivals import rivals_python
 from benchmarks.dedup_semantic_corpus import SEED, TUNED_ON, Corpus, make_corpus, write_corpus
 from benchmarks.harness import Bar, Row
+from transforms.deduplication.semantic import SemanticParams
 
 ROOT = Path(__file__).parents[1]
 THRESHOLD = 0.95
@@ -121,7 +122,7 @@ def _run(command: Sequence[str], folder: Path, target: Path, blas_threads: int, 
     return Turn(shown, said["seconds"], said["phases"], said["versions"], pairs)
 
 
-def run_ours(folder: Path, target: Path, runner: str, nearest: int = 2) -> Turn:
+def run_ours(folder: Path, target: Path, runner: str, nearest: int = SemanticParams.nearest) -> Turn:
     """A turn of ours, with its default number of clusters."""
     module = [sys.executable, "-m", "benchmarks.dedup_semantic_ours"]
     numbers = [runner, "0", str(nearest), str(THRESHOLD)]

@@ -75,8 +75,8 @@ class DedupConfig:
                 else f"{semantic.clusters} clusters"
             )
             return (
-                f"vectors, threshold {semantic.cosine}, the {semantic.nearest} nearest of {many}, "
-                f"{semantic.partitions} partitions"
+                f"vectors, threshold {semantic.cosine}, the {semantic.nearest} nearest of {many} "
+                f"within {semantic.margin}, {semantic.partitions} partitions"
             )
         lsh = self.lsh
         return (

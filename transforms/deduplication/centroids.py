@@ -118,11 +118,11 @@ def merged(samples: Sequence[Sample], most: int) -> Sample:
 
 
 def cluster_count(vectors: int) -> int:
-    """How many clusters suit N vectors: sqrt(N) / 4, of at least 1024 vectors each on average.
+    """How many clusters suit N vectors: sqrt(N) / 3, of at least 1024 vectors each on average.
 
     Fewer and larger clusters than for search: pairs are sifted cheaply, and fewer borders part fewer of them.
     """
-    return max(1, min(isqrt(vectors) // 4, vectors // 1024))
+    return max(1, min(isqrt(vectors) // 3, vectors // 1024))
 
 
 def train(sample: Sample, clusters: int, iterations: int, arrays: Arrays) -> Centroids:

@@ -1,11 +1,13 @@
 """Semantic deduplication: vectors that point nearly the same way, found inside clusters and decided by integers.
 
-Each vector is compared with those that share one of its two nearest centroids (as in SemDeDup, arXiv 2303.09540, which
-takes one). What is shuffled are numbers of rows and clusters; vectors are read in place, from their documents' files.
+Each vector is compared with those that share its nearest centroid (as in SemDeDup, arXiv 2303.09540) or another that
+is nearly as near. What is shuffled are numbers of rows and clusters; vectors are read in place, from their documents'
+files.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +39,15 @@ class SemanticParams:
     """How like vectors are found: those of at least `cosine`, a decimal of at most four places.
 
     `clusters` None takes a number that suits the count of vectors. `sample` distinct vectors train the centroids in
-    `iterations` rounds; each vector is in the clusters of its `nearest` centroids. `partitions` bound the memory of one
-    group of clusters. Results are the same on each `device`.
+    `iterations` rounds; each vector is in the clusters of its `nearest` centroids, but for those whose cosine falls
+    short of the nearest one's by more than `margin`. `partitions` bound the memory of one group of clusters. Results
+    are the same on each `device`.
     """
 
     cosine: float = 0.95
     clusters: int | None = None
-    nearest: int = 2
+    nearest: int = 3
+    margin: float = 0.1
     sample: int = 16_384
     iterations: int = 6
     partitions: int = 64
@@ -55,10 +59,21 @@ class SemanticParams:
         for name, least in (("nearest", 1), ("sample", 1), ("iterations", 0), ("partitions", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"semantic.{name} is {getattr(self, name)}; need at least {least}")
+        if not self.margin >= 0:
+            raise ValueError(f"semantic.margin is {self.margin}; need at least 0")
         if self.clusters is not None and not 1 <= self.clusters <= self.sample:
             raise ValueError(f"semantic.clusters is {self.clusters}; need 1 to semantic.sample, {self.sample}")
         if self.device not in ("cpu", "cuda", "torch"):
             raise ValueError(f"semantic.device is {self.device!r}; use 'cpu', 'cuda' or 'torch'")
+
+    @property
+    def shortfall(self) -> float:
+        """By how much the cosine of a vector and a centroid may fall short of its best.
+
+        For like u and v with nearest centroids a and b, (u - v).(a - b) is what u loses by b and v by a. So one of them
+        loses at most half of it, which is less the nearer they are.
+        """
+        return self.margin * math.sqrt(2 - 2 * self.cosine)
 
 
 class _SampleFile(WithFiles):
@@ -207,7 +222,7 @@ class SimilarVectors(beam.PTransform):
                 _ = centroids | "KeepCentroids" >> beam.ParDo(_KeepCentroids(self._run))
         else:
             centroids = files.pipeline | "TakeCentroids" >> beam.Create([self._frozen.to_bytes()])
-        near = RunInference(NearestHandler(params.nearest, params.device))
+        near = RunInference(NearestHandler(params.nearest, params.shortfall, params.device))
         like = RunInference(LikePairsHandler(Threshold.of(params.cosine), params.device))
         if params.gpus is not None:
             near = near.with_resource_hints(gpus=params.gpus)

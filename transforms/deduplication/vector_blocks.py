@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from transforms.deduplication.bands import Parted, parted
 from transforms.deduplication.night_index import Columns
+from transforms.deduplication.vector_products import NONE
 
 Near = NDArray[np.int32]
-"""(N, R) numbers of the clusters that N vectors are in."""
+"""(N, R) numbers of the clusters that N vectors are in, `NONE` in place of some."""
 
 
 def nearest_column(found: Near) -> pa.Array:
@@ -31,8 +32,8 @@ def cluster_rows(block: pa.RecordBatch, partitions: int) -> Iterator[Parted]:
     `key` is a cluster; a row comes once for each of its clusters, which `near` are.
     """
     near = matrix_of(block.column("nearest"))
-    places = np.repeat(np.arange(len(near)), near.shape[1])
-    keys = near.reshape(-1).astype(np.uint64)
+    places = np.nonzero(near != NONE)[0]
+    keys = near[near != NONE].astype(np.uint64)
     others = {f"near{turn}": near[places, turn] for turn in range(near.shape[1])}
     yield from parted({"key": keys, "row": block.column("row").to_numpy()[places], **others}, keys, partitions)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.deduplication.quantised import Ints, Rows, Threshold, cosines, squared_norms
-from transforms.deduplication.vector_products import TILE, Arrays, Sieve, paired_products
+from transforms.deduplication.vector_products import NONE, TILE, Arrays, Sieve, paired_products
 
 _CANDIDATES = 1 << 15
 _CROWDED = 0.02
@@ -50,7 +50,7 @@ def _decided(rows: Rows, squares: Ints, a: Ints, b: Ints, threshold: Threshold) 
 
 
 def first_shared(one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(C,) the smallest of the numbers (C, R) that two rows share; the largest int32 where they share none."""
+    """(C,) the smallest of the clusters (C, R) that two rows share; the largest int32 where they share none."""
     none = np.iinfo(np.int32).max
-    shared = (one[:, :, None] == other[:, None, :]).any(axis=2)
+    shared = (one[:, :, None] == other[:, None, :]).any(axis=2) & (one != NONE)
     return np.asarray(np.where(shared, one, none).min(axis=1))

@@ -7,13 +7,14 @@ truth, then decided by integers: so a result depends neither on the device nor o
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.deduplication.quantised import EXACT_WIDTH, Ints, Rows
+from transforms.deduplication.quantised import EXACT_WIDTH, Ints, Rows, squared_norms
 
 Device = Literal["cpu", "cuda", "torch"]
 """`cpu` is NumPy; `cuda` and `torch` are torch on a GPU and on the CPU."""
@@ -39,6 +40,10 @@ class NumpyArrays:
     def exclude(self, scores: Any, places: Any) -> None:
         """Make one value of each row the smallest."""
         scores[np.arange(len(scores)), places] = -np.inf
+
+    def at(self, scores: Any, places: Any) -> Any:
+        """(N,) one value of each row."""
+        return scores[np.arange(len(scores)), places]
 
     def at_least(self, scores: Any, limit: float) -> Any:
         """Where scores (A, B) reach a limit, as a mask (A * B,)."""
@@ -81,6 +86,9 @@ class TorchArrays:
     def exclude(self, scores: Any, places: Any) -> None:
         scores.scatter_(1, places[:, None], float("-inf"))
 
+    def at(self, scores: Any, places: Any) -> Any:
+        return scores.gather(1, places[:, None])[:, 0]
+
     def at_least(self, scores: Any, limit: float) -> Any:
         return scores.reshape(-1) >= limit
 
@@ -119,17 +127,36 @@ def exact_products(left: Rows, right: Rows, arrays: Arrays) -> Any:
     return total
 
 
-def nearest(rows: Rows, centroids: Rows, weights: NDArray[np.float32], count: int, arrays: Arrays) -> NDArray[np.int32]:
-    """(N, count) centroids with the largest cosine to each row, nearest first, the lower number of equal ones first.
+NONE = -1
+"""In place of a centroid that is too far behind the nearest one."""
+
+
+def nearest(
+    rows: Rows,
+    centroids: Rows,
+    weights: NDArray[np.float32],
+    count: int,
+    arrays: Arrays,
+    margin: float = math.inf,
+) -> NDArray[np.int32]:
+    """(N, count) centroids with the largest cosine to each row, nearest first, the lower number of equal ones first;
+    `NONE` for those whose cosine is below the nearest one's by more than `margin`.
 
     A score is an exact product times the centroid's weight (K,), rounded once, so ties and all it is the same anywhere.
     """
     scores = exact_products(rows, centroids, arrays)
     scores = scores * arrays.put(weights)
+    # a score is a cosine times the row's length
+    short = margin * np.sqrt(squared_norms(rows).astype(np.float64)) if margin < math.inf else None
     found = []
+    first = None
     for turn in range(count):
         best = arrays.largest(scores)
         found.append(arrays.back(best).astype(np.int32))
+        if short is not None:
+            reached = arrays.back(arrays.at(scores, best)).astype(np.float64)
+            first = reached if first is None else first
+            found[-1][first - reached > short] = NONE
         if turn + 1 < count:
             arrays.exclude(scores, best)
     return np.stack(found, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,11 +65,12 @@ class _Kernel(ModelHandler[Any, pa.RecordBatch, DeviceArrays]):
 
 
 class NearestHandler(_Kernel):
-    """Blocks of vectors -> their rows and the column `nearest` of their `count` nearest centroids."""
+    """Blocks of vectors -> their rows and the column `nearest` of their `count` nearest centroids within `margin`."""
 
-    def __init__(self, count: int, device: Device = "cpu") -> None:
+    def __init__(self, count: int, margin: float = math.inf, device: Device = "cpu") -> None:
         super().__init__(device)
         self._count = count
+        self._margin = margin
 
     def run_inference(
         self,
@@ -80,7 +82,7 @@ class NearestHandler(_Kernel):
             centroids = model.centroids(data)
             count = min(self._count, len(centroids.rows))
             rows = rows_of(block.column("vector"))
-            found = nearest(rows, centroids.rows, centroids.weights, count, model.arrays)
+            found = nearest(rows, centroids.rows, centroids.weights, count, model.arrays, self._margin)
             yield pa.record_batch([block.column("row"), nearest_column(found)], ["row", "nearest"])
 
 

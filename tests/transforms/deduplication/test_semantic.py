@@ -49,11 +49,12 @@ def test_one_cluster_finds_what_brute_force_finds(vectors: np.ndarray, tmp_path:
 def test_clusters_find_part_of_it_and_nothing_else(vectors: np.ndarray, tmp_path: Path) -> None:
     path = write_vectors(tmp_path / "a.parquet", IDS, vectors)
     truth = brute_force(IDS, rounded(vectors), "0.95")
-    two, one = (
-        set(pairs_in(find_edges([path], tmp_path / f"out{n}", SemanticParams(clusters=6, nearest=n)))) for n in (2, 1)
+    all_of_three, some_of_three, one = (
+        set(pairs_in(find_edges([path], tmp_path / f"{n}-{m}", SemanticParams(clusters=6, nearest=n, margin=m))))
+        for n, m in ((3, 10.0), (3, 0.3), (1, 10.0))
     )
-    assert one <= two <= truth
-    assert len(two) >= 0.95 * len(truth)
+    assert one <= some_of_three <= all_of_three <= truth
+    assert len(some_of_three) >= 0.95 * len(truth)
 
 
 def test_same_bytes_for_any_order_files_runner_and_device(vectors: np.ndarray, tmp_path: Path) -> None:
@@ -135,6 +136,7 @@ def test_frozen_centroids_compare_a_second_batch_as_the_whole(vectors: np.ndarra
         ({"cosine": 1.5}, "cosine threshold is 1.5; need 0 < cosine <= 1"),
         ({"cosine": 0.95001}, "0.95001 has more than four decimals; round it, to 0.9500"),
         ({"nearest": 0}, "semantic.nearest is 0; need at least 1"),
+        ({"margin": -0.1}, "semantic.margin is -0.1; need at least 0"),
         ({"clusters": 0}, "semantic.clusters is 0; need 1 to semantic.sample, 16384"),
         ({"device": "tpu"}, "semantic.device is 'tpu'; use"),
     ],

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,16 @@ from hypothesis import strategies as st
 from tests.transforms.deduplication.vector_sets import clustered, rounded, row_hashes
 from transforms.deduplication.centroids import NO_SAMPLE, Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.quantised import Threshold, cosines, quantise, squared_norms
+from transforms.deduplication.vector_blocks import cluster_rows, nearest_column
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
-from transforms.deduplication.vector_products import arrays_of, exact_products, nearest, orthonormal, paired_products
+from transforms.deduplication.vector_products import (
+    NONE,
+    arrays_of,
+    exact_products,
+    nearest,
+    orthonormal,
+    paired_products,
+)
 
 
 def test_quantise_by_hand() -> None:
@@ -65,6 +74,22 @@ def test_ties_go_to_the_lower_centroid() -> None:
         assert found.tolist() == [[0, 1, 2], [1, 2, 0]], device
 
 
+def test_centroids_that_fall_short_by_more_than_the_margin_are_none() -> None:
+    centroids = Centroids(np.int8([[127, 0], [0, 127], [90, 90]]))
+    rows = np.int8([[127, 10], [127, 127], [-50, -50]])  # cosines .997 .079 .760; .707 .707 1; -.707 -.707 -1
+    expected = {
+        0.0: [[0, NONE, NONE], [2, NONE, NONE], [0, 1, NONE]],
+        0.23: [[0, NONE, NONE], [2, NONE, NONE], [0, 1, NONE]],
+        0.24: [[0, 2, NONE], [2, NONE, NONE], [0, 1, NONE]],
+        0.3: [[0, 2, NONE], [2, 0, 1], [0, 1, 2]],
+    }
+    for device in ("cpu", "torch"):
+        arrays = arrays_of(device)  # type: ignore[arg-type]
+        for margin, near in expected.items():
+            found = nearest(rows, centroids.rows, centroids.weights, 3, arrays, margin)
+            assert found.tolist() == near, (device, margin)
+
+
 @pytest.mark.parametrize(("count", "width"), [(300, 200), (1500, 200), (2100, 130), (700, 1100)])
 @pytest.mark.parametrize("device", ["cpu", "torch"])
 @pytest.mark.parametrize("dense", [False, True])
@@ -96,8 +121,17 @@ def test_directions_are_orthonormal_even_of_dependent_columns(rank: int) -> None
 
 
 def test_first_shared() -> None:
-    one, other = np.int32([[5, 2], [1, 3]]), np.int32([[2, 5], [4, 6]])
-    assert first_shared(one, other).tolist() == [2, np.iinfo(np.int32).max]
+    one, other = np.int32([[5, 2], [1, 3], [7, NONE], [7, NONE]]), np.int32([[2, 5], [4, 6], [8, 7], [8, NONE]])
+    none = np.iinfo(np.int32).max
+    assert first_shared(one, other).tolist() == [2, none, 7, none]
+
+
+def test_a_row_is_in_no_more_clusters_than_it_has() -> None:
+    near = np.int32([[4, 1, 9], [1, NONE, NONE], [9, 4, NONE]])
+    block = pa.record_batch([pa.array([10, 11, 12]), nearest_column(near)], ["row", "nearest"])
+    rows = [row for _, part in cluster_rows(block, 3) for row in part.to_pylist()]
+    assert sorted((row["key"], row["row"]) for row in rows) == [(1, 10), (1, 11), (4, 10), (4, 12), (9, 10), (9, 12)]
+    assert {tuple(row[f"near{turn}"] for turn in range(3)) for row in rows} == set(map(tuple, near.tolist()))
 
 
 def test_sample_is_that_of_the_contents() -> None:
@@ -123,7 +157,7 @@ def test_centroids_follow_the_groups() -> None:
 
 
 def test_cluster_count() -> None:
-    assert [cluster_count(n) for n in (0, 2000, 4096, 200_000, 1_000_000)] == [1, 1, 4, 111, 250]
+    assert [cluster_count(n) for n in (0, 2000, 4096, 200_000, 1_000_000)] == [1, 1, 4, 149, 333]
 
 
 def test_changed_centroids_are_refused(tmp_path: Path) -> None:
