@@ -37,7 +37,7 @@ class Sample:
 
 
 LAST_RUN_FAILED = Metric("demosift_last_run_failed", "1 or 0", "Whether the last run failed, a failed gate included.")
-LAST_RUN_STATUS = Metric("demosift_last_run_exit_status", "status", "Exit status of the last run: 0, 1, 2 or 3.")
+LAST_RUN_STATUS = Metric("demosift_last_run_exit_status", "status", "Exit status of the last run: 0 to 3, 130 or 143.")
 LAST_RUN = Metric("demosift_last_run_timestamp_seconds", "s since 1970", "When the last run ended.")
 LAST_SUCCESS = Metric("demosift_last_success_timestamp_seconds", "s since 1970", "When the last success ended.")
 DURATION = Metric("demosift_run_duration_seconds", "s", "Wall time of the last run.")
