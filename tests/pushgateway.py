@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.observe.servers import HOST, free_port, process, wait_for
+from infra.observe.servers import HOST, free_port, process, pushgateway_command, wait_for
 
 ABSENT = "Prometheus is not installed: apt-get install prometheus prometheus-pushgateway"
 Held = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -24,7 +24,7 @@ def pushgateway(folder: Path) -> Iterator[str]:
     if shutil.which("prometheus-pushgateway") is None:
         pytest.skip(ABSENT)
     address, log = f"{HOST}:{free_port()}", folder / "pushgateway.log"
-    with process(["prometheus-pushgateway", f"--web.listen-address={address}"], log) as started:
+    with process(pushgateway_command(address), log) as started:
         wait_for(f"http://{address}/-/ready", started, log)
         yield address
 

@@ -54,6 +54,11 @@ def free_port() -> int:
     return port
 
 
+def pushgateway_command(address: str) -> list[str]:
+    """A Pushgateway that begins and ends empty: Debian's keeps what it has in one file of the machine."""
+    return ["prometheus-pushgateway", f"--web.listen-address={address}", "--persistence.file="]
+
+
 @contextlib.contextmanager
 def process(
     words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
@@ -107,7 +112,7 @@ def watching(folder: Path, ray_targets: Path | None = None) -> Iterator[Watch]:
     with contextlib.ExitStack() as stack:
         log = folder / "pushgateway.log"
         started = stack.enter_context(
-            process(["prometheus-pushgateway", f"--web.listen-address={gateway}"], log),
+            process(pushgateway_command(gateway), log),
         )
         wait_for(f"http://{gateway}/-/ready", started, log)
         log = folder / "prometheus.log"
