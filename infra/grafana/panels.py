@@ -69,7 +69,12 @@ OVERVIEW = Dashboard(
             "Alerts",
             "bars",
             "short",
-            (Query('sum by (alertname) (ALERTS{alertstate="firing"}) or vector(0)', "{{alertname}}"),),
+            (
+                Query(
+                    'sum by (alertname) (ALERTS{alertstate="firing"}) or (vector(0) unless on () ALERTS{alertstate="firing"})',
+                    "{{alertname}}",
+                ),
+            ),
             "Those that fire now; a single 0 where none does.",
         ),
         Panel(
@@ -150,7 +155,7 @@ RUN = Dashboard(
             "Stages: in, out, dead",
             "bars",
             "short",
-            (Query(f"sum by (stage, end) (demosift_stage_elements{_RUN})", "{{stage}}: {{end}}"),),
+            (Query(f"sort_desc(sum by (stage, end) (demosift_stage_elements{_RUN}) > 0)", "{{stage}}: {{end}}"),),
             "Beam's committed counts; a retried bundle counts once.",
         ),
         Panel(
