@@ -45,6 +45,7 @@ class Dashboard:
 _SET = ("set", "label_values(demosift_last_run_timestamp_seconds, set)")
 _COMMAND = ("command", "label_values(demosift_last_run_timestamp_seconds, command)")
 _STAGE = ("stage", "label_values(ray_beam_stage_bundles_known, stage)")
+_FIRING = 'ALERTS{alertstate="firing"}'
 _RUN = '{set=~"$set", command=~"$command"}'
 
 OVERVIEW = Dashboard(
@@ -71,7 +72,7 @@ OVERVIEW = Dashboard(
             "short",
             (
                 Query(
-                    'sum by (alertname) (ALERTS{alertstate="firing"}) or (vector(0) unless on () ALERTS{alertstate="firing"})',
+                    f"sum by (alertname) ({_FIRING}) or (vector(0) unless on () {_FIRING})",
                     "{{alertname}}",
                 ),
             ),
