@@ -45,6 +45,7 @@ class Dashboard:
 _SET = ("set", "label_values(demosift_last_run_timestamp_seconds, set)")
 _COMMAND = ("command", "label_values(demosift_last_run_timestamp_seconds, command)")
 _STAGE = ("stage", "label_values(ray_beam_stage_bundles_known, stage)")
+_FIRING = 'ALERTS{alertstate="firing"}'
 _RUN = '{set=~"$set", command=~"$command"}'
 
 OVERVIEW = Dashboard(
@@ -69,7 +70,12 @@ OVERVIEW = Dashboard(
             "Alerts",
             "bars",
             "short",
-            (Query('sum by (alertname) (ALERTS{alertstate="firing"}) or vector(0)', "{{alertname}}"),),
+            (
+                Query(
+                    f"sum by (alertname) ({_FIRING}) or (vector(0) unless on () {_FIRING})",
+                    "{{alertname}}",
+                ),
+            ),
             "Those that fire now; a single 0 where none does.",
         ),
         Panel(
@@ -150,7 +156,7 @@ RUN = Dashboard(
             "Stages: in, out, dead",
             "bars",
             "short",
-            (Query(f"sum by (stage, end) (demosift_stage_elements{_RUN})", "{{stage}}: {{end}}"),),
+            (Query(f"sort_desc(sum by (stage, end) (demosift_stage_elements{_RUN}) > 0)", "{{stage}}: {{end}}"),),
             "Beam's committed counts; a retried bundle counts once.",
         ),
         Panel(

@@ -86,8 +86,8 @@ def observe(sample: Path, output: Path, target: Path) -> None:
     (output / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     (output / "found.json").write_text(found_json(answered), encoding="utf-8")
     what = (
-        f"A run of the sample on RayRunner, {end_s - start_s:.0f} s from its start to this page, in Prometheus' eyes: "
-        "each graph is a panel of infra/grafana, drawn from its own query. Times count from the run's start."
+        f"What Prometheus saw of a run of the sample on RayRunner, up to {end_s - start_s:.0f} s after its start. Each "
+        "graph is a panel of infra/grafana, drawn from its own query; times count from the run's start."
     )
     file = output / "page.html"
     file.write_text(page(answered, start_s, end_s, what), encoding="utf-8")

@@ -90,8 +90,8 @@ def test_the_panels_show_what_the_ledger_holds(observed: Observed) -> None:
     assert {one["name"]: one["last"] for one in shown} == {rule or "duplicate": n for rule, n in rules.items()}
 
 
-def test_the_live_totals_are_those_that_beam_committed(observed: Observed) -> None:
-    """The last that RayRunner told of a pipeline is all that it did."""
+def test_what_is_live_tells_which_ray_and_which_pipeline(observed: Observed) -> None:
+    """By these labels the rules and panels tell clusters and runs apart."""
     exported = (observed.output / "ray_metrics.txt").read_text()
     assert "ray_beam_stage_elements{" in exported
     (row,) = re.findall(r"(?m)^ray_beam_workers\{(.*)\} ", exported)
