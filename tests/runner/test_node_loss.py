@@ -15,12 +15,11 @@ import pytest
 import ray
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
-from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 
 from beam_pipeline.runner import PipelineFailed, RayRunner
 from beam_pipeline.runner.result import RayPipelineResult
-from beam_pipeline.runner.session.environment import environment
+from tests.ray_nodes import two_nodes
 from tests.runner.fault_jobs import Ranges
 
 COUNT = 120
@@ -33,25 +32,14 @@ HEALTH = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Two nodes with a CPU each; the driver is on the first, or on a third without a CPU where the parameter is 0."""
-    # Ray writes the loopback as the machine's outer address, unless it may not make clusters of machines
-    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
-    token = tmp_path / "token"
-    token.write_text("0123456789abcdef" * 3, encoding="ascii")
-    node = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": "127.0.0.1"}
-    with environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}):
-        head_cpus: int = getattr(request, "param", 1)
-        head = {**node, "num_cpus": head_cpus, "include_dashboard": False, "_system_config": HEALTH}
-        nodes = Cluster(initialize_head=True, head_node_args=head)
-        for _ in range(2 - head_cpus):
-            nodes.add_node(**node)
+    with two_nodes(tmp_path / "token", getattr(request, "param", 1), HEALTH) as nodes:
         ray.init(nodes.address, log_to_driver=False, configure_logging=False, _node_ip_address="127.0.0.1")
         try:
             yield nodes
         finally:
             ray.shutdown()
-            nodes.shutdown()
 
 
 class _Second(beam.DoFn):  # type: ignore[misc]
