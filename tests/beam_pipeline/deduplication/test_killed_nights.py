@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline.deduplication.job import run_dedup
+from beam_pipeline.deduplication.job import DedupConfig, run_dedup
 from beam_pipeline.output_folder import STAGING
-from tests.beam_pipeline.deduplication.test_vector_nights import CONFIG, by_nights, corpus, files, write
+from tests.beam_pipeline.deduplication.test_vector_nights import by_nights, corpus, files, write
+from transforms.deduplication.parquet_documents import DocumentColumns
+from transforms.deduplication.semantic import SemanticParams
 
+CONFIG = DedupConfig(DocumentColumns(id="id", vector="vector", quality="quality"), semantic=SemanticParams(clusters=4))
+"""What the flags say."""
 FLAGS = ("--vector", "vector", "--id", "id", "--quality", "quality", "--clusters", "4")
 LONGEST_S = 90.0
 
@@ -44,9 +48,9 @@ def test_after_a_killed_night_the_next_ones_come_to_the_same_bytes(tmp_path: Pat
     undisturbed, other = tmp_path / "undisturbed", tmp_path / "other"
     for folder in (undisturbed, other):
         folder.mkdir()
-    by_nights(undisturbed, [first, last, killed])
+    by_nights(undisturbed, [first, last, killed], CONFIG)
 
-    by_nights(other, [first])
+    by_nights(other, [first], CONFIG)
     source = write(other / "night2.parquet", killed)
     kill_when_there_is(pattern, source, other / "out2", other / "index")
     left = [path for path in (other / "index/night=00001").rglob("*") if path.is_file()]
