@@ -144,12 +144,21 @@ def ray_node(folder: Path) -> Iterator[RayNode]:
     words += [f"--node-ip-address={HOST}", f"--metrics-export-port={metrics}", f"--temp-dir={short}"]
     words += ["--object-store-memory=200000000", "--include-dashboard=true", f"--dashboard-host={HOST}"]
     words += [f"--dashboard-port={free_port()}"]
-    try:
-        with process(words, log, environment) as started:
-            wait_for(f"http://{HOST}:{metrics}/metrics", started, log)
-            yield RayNode(f"{HOST}:{port}", environment, _targets(short, metrics, started, log))
-    finally:
-        shutil.rmtree(short, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, short, ignore_errors=True)
+        # Ray gives its raylet 30 s, which a busy machine can exceed, and then ends
+        for again in (True, True, False):
+            with contextlib.ExitStack() as attempt:
+                started = attempt.enter_context(process(words, log, environment))
+                try:
+                    wait_for(f"http://{HOST}:{metrics}/metrics", started, log)
+                except NotStarted:
+                    if again:
+                        continue
+                    raise
+                stack.enter_context(attempt.pop_all())
+                break
+        yield RayNode(f"{HOST}:{port}", environment, _targets(short, metrics, started, log))
 
 
 def _targets(short: Path, port: int, started: subprocess.Popen, log: Path) -> Path:
