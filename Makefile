@@ -47,7 +47,7 @@ airflow: $(VENV)/.installed .venv-airflow/.installed  ## Airflow on this machine
 
 test-airflow: $(VENV)/.installed .venv-airflow/.installed  ## The DAG in Airflow, with the real command on the sample.
 	.venv-airflow/bin/python -m pip install --quiet --no-compile --requirement airflow_dags/requirements-test.txt
-	.venv-airflow/bin/python -m pytest tests/airflow
+	.venv-airflow/bin/python -m pytest tests/airflow --numprocesses $(TESTERS) --dist loadfile
 
 .venv-airflow/.installed: airflow_dags/requirements.txt
 	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
