@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("beam_pipeline", "transforms", "airflow_dags", "examples", "benchmarks")
+PACKAGES = ("beam_pipeline", "transforms", "airflow_dags", "examples", "benchmarks", "infra")
 STAGES = {
     "temporal_alignment",
     "episode_boundary",

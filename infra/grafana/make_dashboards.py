@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infra.grafana.panels import DASHBOARDS, Dashboard, Panel
+from infra.grafana.panel import Dashboard, Panel
+from infra.grafana.panels import DASHBOARDS
 
 FOLDER = Path(__file__).parent / "dashboards"
 SOURCE = {"type": "prometheus", "uid": "demosift-prometheus"}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from infra.grafana.panels import Panel
+from infra.grafana.panel import Panel
 from infra.observe.prometheus_api import Series
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#555555")

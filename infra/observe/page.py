@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from infra.grafana.panels import DASHBOARDS, Dashboard, Panel
+from infra.grafana.panel import Dashboard, Panel
+from infra.grafana.panels import DASHBOARDS
 from infra.observe.charts import draw, legend_text
 from infra.observe.prometheus_api import PrometheusApi, Series
 

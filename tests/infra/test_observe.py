@@ -21,7 +21,8 @@ from PIL import Image
 from beam_pipeline.metrics import PUSHED
 from beam_pipeline.runner.live_metrics import LIVE
 from examples.make_sample import make_sample
-from infra.grafana.panels import DASHBOARDS, MACHINES, Panel
+from infra.grafana.panel import Panel
+from infra.grafana.panels import DASHBOARDS, MACHINES
 from infra.observe.charts import draw, legend_text, value_text
 from infra.observe.page import ask
 from infra.observe.prometheus_api import PrometheusApi, QueryRefused, Series
