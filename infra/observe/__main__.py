@@ -89,15 +89,15 @@ def observe(sample: Path, output: Path, target: Path) -> None:
         f"What Prometheus saw of a run of the sample on RayRunner, up to {end_s - start_s:.0f} s after its start. Each "
         "graph is a panel of infra/grafana, drawn from its own query; times count from the run's start."
     )
-    file = output / "page.html"
-    file.write_text(page(answered, start_s, end_s, what), encoding="utf-8")
+    drawn = output / "page.html"
+    drawn.write_text(page(answered, start_s, end_s, what), encoding="utf-8")
     shown = [one.panel.title for one in answered if not one.panel.gpu or one.series]
-    height = check(file, shown)
-    picture(file, height, target)
+    height = check(drawn, shown)
+    picture(drawn, height, target)
     silent = [f"{one.dashboard.title}: {one.panel.title}" for one in answered if not one.series and not one.panel.gpu]
     if silent:
         raise PageFault(f"panels without data: {'; '.join(silent)}")
-    print(f"{len(shown)} panels with data, {len(names)} names: {file}, {target}")
+    print(f"{len(shown)} panels with data, {len(names)} names: {drawn}, {target}")
 
 
 class _Exported:
