@@ -44,11 +44,20 @@ def joined(address: str) -> Iterator[None]:
     with environment({"RAY_AUTH_MODE": "token"}):
         _check_token(address)
         _check_answer(address)
-        ray.init(address, log_to_driver=False, configure_logging=False)
+        _connect(address)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Ray client's server starts a process for each client; where that dies while it starts, another is asked for."""
+    try:
+        ray.init(address, log_to_driver=False, configure_logging=False)
+    except ConnectionAbortedError:
+        ray.shutdown()
+        ray.init(address, log_to_driver=False, configure_logging=False)
 
 
 def _check_token(address: str) -> None:

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -13,6 +14,7 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.runner.errors import PipelineFailed
 from beam_pipeline.runner.ray_runner import RayRunner
+from beam_pipeline.runner.session.joined_ray import joined
 
 
 @pytest.fixture
@@ -86,3 +88,20 @@ def test_a_pipeline_through_ray_client_is_cancelled(options: PipelineOptions, tm
             result.wait_until_finish()  # raises what ended it
         waiting.wait(0.1)
     assert result.cancel() == PipelineState.CANCELLED
+
+
+def test_a_client_whose_process_dies_while_it_starts_is_given_another(
+    client_address: str, with_token: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, tries = ray.init, []
+
+    def dies_once(*arguments: Any, **options: Any) -> Any:
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise ConnectionAbortedError("Initialization failure from server: psutil.ZombieProcess")
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(ray, "init", dies_once)
+    with joined(client_address):
+        assert ray.cluster_resources()["CPU"] == 2
+    assert len(tries) == 2
