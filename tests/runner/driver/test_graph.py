@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_pipeline.runner.blocks import BlockInfo, Span
@@ -24,6 +24,7 @@ def parts(sizes: Sequence[int], parallel: int, bundle_bytes: int) -> list[tuple[
     return [(first, last, sum(sizes[first:last])) for first, last in ranges]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 200))
 def test_every_entry_is_in_one_part_and_no_part_is_far_above_a_bundle(
     sizes: list[int], parallel: int, bundle_bytes: int
