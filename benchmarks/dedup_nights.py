@@ -6,6 +6,7 @@ come on other nights than what they copy. CPU seconds are of this process and it
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tempfile
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ def rows(quick: bool) -> list[Row]:
         folder = Path(name)
         files = _write_nights(folder, NIGHTS if not quick else 5, size)
         spent = [
-            timed(lambda f=file, n=n: run_dedup([str(f)], folder / f"out{n}", _CONFIG, index=folder / "index"))  # type: ignore[misc]
+            timed(functools.partial(run_dedup, [str(file)], folder / f"out{n}", _CONFIG, index=folder / "index"))
             for n, file in enumerate(files)
         ]
         read = _bytes_read(folder / "index", len(files) - 1) / size

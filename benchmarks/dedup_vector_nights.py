@@ -7,6 +7,7 @@ docs/deduplication_semantic.md advises. CPU seconds are of this process and its 
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tempfile
 from math import isqrt
@@ -39,7 +40,7 @@ def rows(quick: bool) -> list[Row]:
         folder = Path(name)
         files = _write_nights(corpus, folder, nights)
         spent = [
-            timed(lambda f=file, n=n: run_dedup([str(f)], folder / f"out{n}", config, index=folder / "index"))  # type: ignore[misc]
+            timed(functools.partial(run_dedup, [str(file)], folder / f"out{n}", config, index=folder / "index"))
             for n, file in enumerate(files)
         ]
         looked_up, compared = _bytes_read(folder / "index", nights - 1, corpus.vectors.shape[1])

@@ -67,8 +67,9 @@ def test_sample(sample: Path, curated_sample: Path, tmp_path: Path, runner: str)
     check_equal(sample, tmp_path / "out", curated_sample, RUNNERS[runner])
 
 
-def test_real_data(curated_recordings: Path, tmp_path: Path) -> None:
-    check_equal(REAL_DATA, tmp_path / "out", curated_recordings, RUNNERS["ray-4"])
+@pytest.mark.parametrize("runner", ["ray-4", "bundle-based", "loopback", "process"])
+def test_real_data(curated_recordings: Path, tmp_path: Path, runner: str) -> None:
+    check_equal(REAL_DATA, tmp_path / "out", curated_recordings, RUNNERS[runner])
 
 
 @pytest.mark.parametrize(

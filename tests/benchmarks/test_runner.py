@@ -24,9 +24,9 @@ def note(path: Path, letter: str) -> Outcome:
 
 
 def test_arms_on_beams_own_runner_give_their_rows() -> None:
-    report = measure(["flatmap", "group_large", "stream"], SMOKE)
+    report = measure(["flatmap", "reshuffle", "group_small", "group_large", "stream"], SMOKE)
     values = {row.name: row.value for row in report.rows}
-    for name in ("flatmap", "group_large"):
+    for name in ("flatmap", "reshuffle", "group_small", "group_large"):
         ratio = values[f"{name}: ratio"]
         assert ratio is not None and 0.1 < ratio < 10
     peak_mb = values["stream: peak PSS"]
@@ -37,7 +37,7 @@ def test_arms_on_beams_own_runner_give_their_rows() -> None:
 
 
 def test_scaling_and_latency_arms_on_beams_own_runner() -> None:
-    report = measure(["cpu_map", "second_pipeline", "cold"], SMOKE)
+    report = measure(["cpu_map", "vertical", "second_pipeline", "cold"], SMOKE)
     values = {row.name: row.value for row in report.rows}
     assert all(values[bar.row] is not None for bar in report.bars)
     assert not any(name.endswith(": failed") for name in values)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.ipc
+import pytest
 
 from beam_pipeline.deduplication.job import DedupConfig, run_dedup
 from beam_pipeline.output_folder import STAGING
@@ -43,7 +44,8 @@ def kill_when_there_is(pattern: str, source: Path, output: Path, index: Path) ->
     assert process.returncode == -signal.SIGKILL
 
 
-def test_after_a_killed_night_the_next_ones_come_to_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", ["night=00001/documents/*.arrow", "night=00001/run/clusters/*.arrow"])
+def test_after_a_killed_night_the_next_ones_come_to_the_same_bytes(tmp_path: Path, pattern: str) -> None:
     first, killed, last = corpus(7, 3, 150)
     undisturbed, other = tmp_path / "undisturbed", tmp_path / "other"
     for folder in (undisturbed, other):
@@ -52,7 +54,7 @@ def test_after_a_killed_night_the_next_ones_come_to_the_same_bytes(tmp_path: Pat
 
     by_nights(other, [first], CONFIG)
     source = write(other / "night2.parquet", killed)
-    kill_when_there_is("night=00001/run/clusters/*.arrow", source, other / "out2", other / "index")
+    kill_when_there_is(pattern, source, other / "out2", other / "index")
     left = [path for path in (other / "index/night=00001").rglob("*") if path.is_file()]
     assert left, "it was killed before it wrote anything"
     assert (other / "out2" / STAGING).exists()
