@@ -23,7 +23,7 @@ from beam_pipeline.output_folder import read_record
 from benchmarks.dedup_texts import SEED, blocks
 from benchmarks.harness import Bar, Row, timed
 from transforms.deduplication.components import minimum_roots
-from transforms.deduplication.night_index import BANDS, CONTENTS, PAGE_BYTES, IndexView, read_run
+from transforms.deduplication.night_index import BANDS, CONTENTS, PAGE_BYTES, IndexView, read_arrow, read_run
 from transforms.deduplication.parquet_documents import DocumentColumns
 
 NIGHTS, NIGHT_DOCUMENTS = 30, 20_000
@@ -105,7 +105,7 @@ def _index_pairs(index: Path) -> tuple[pa.Array, pa.Array]:
 
 
 def _rows(view: IndexView, end: str) -> np.ndarray:
-    return np.concatenate([batch.column(end).to_numpy() for batch in view.earlier_edges()])
+    return np.concatenate([batch.column(end).to_numpy() for path in view.edges for batch in read_arrow(path)])
 
 
 def _whole_pairs(output: Path) -> tuple[pa.Array, pa.Array]:

@@ -128,8 +128,10 @@ def run_dedup(
         raise OutputError(f"--input {inside[0]} lies in --output {folder}; use another --output")
     with _held(folder) as staging, _night(index, config, files) as night, PipelineLifecycleManager():
         work = night.folder if night else staging
+        edges = _most_edges(sum(group.rows for group in groups), config, night)
+        bounded = replace(config, decide=replace(config.decide, most_edges=edges))
         report = PipelineExecutor(runner, options).run(
-            lambda p: _build(p, groups, work, config, night.night() if night else None)
+            lambda p: _build(p, groups, work, bounded, night.night() if night else None)
         )
         if night:
             night.check_ids()
@@ -152,6 +154,17 @@ def _night(index: str | Path | None, config: DedupConfig, files: Sequence[Path])
         return
     with open_night(Path(index), config.settings(), files, config.lsh.max_bucket) as night:
         yield night
+
+
+def _most_edges(documents: int, config: DedupConfig, night: OpenNight | None) -> int:
+    """No more verified edges than these can there be: in each band a text is compared with the first `max_bucket` of
+    its bucket and with at most as many centres, and no two documents more than once.
+    """
+    known = night.before.documents if night else 0
+    new = documents * (documents + known)
+    if not config.of_vectors:
+        new = min(new, documents * (2 * config.lsh.max_bucket * config.lsh.bands + 1))
+    return new + (night.earlier_edges if night else 0)
 
 
 def _build(

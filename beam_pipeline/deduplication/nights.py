@@ -34,6 +34,7 @@ from transforms.deduplication.night_index import (
     IDS,
     IndexView,
     merge_runs,
+    read_arrow,
     run_path,
     write_arrow,
     write_run,
@@ -72,6 +73,11 @@ class IndexManifest:
     nights: tuple[NightRecord, ...]
     runs: tuple[RunRecord, ...]
 
+    @property
+    def documents(self) -> int:
+        """Documents of all nights."""
+        return sum(night.count for night in self.nights)
+
     def view(self, folder: Path) -> IndexView:
         """What the workers of the next night read."""
         nights = [folder / night_name(number) for number in range(len(self.nights))]
@@ -104,6 +110,11 @@ class OpenNight:
     def folder(self) -> Path:
         """Where its files are written."""
         return self.index / night_name(self.number)
+
+    @property
+    def earlier_edges(self) -> int:
+        """Verified edges of the nights before."""
+        return sum(batch.num_rows for path in self.before.view(self.index).edges for batch in read_arrow(path))
 
     def night(self) -> Night:
         """What the graph needs to know of it."""
@@ -151,15 +162,16 @@ class OpenNight:
 
     def _merged(self, runs: list[RunRecord]) -> tuple[RunRecord, ...]:
         """Runs of like length become one: so there are at most log2(nights) + 1, and each row is written as often."""
-        while len(runs) > 1 and runs[-2].nights <= runs[-1].nights:
-            first, second = runs[-2:]
-            count = first.nights + second.nights
-            path = f"runs/{self.number + 1 - count:05d}-{self.number:05d}"
-            shutil.rmtree(self.index / path, ignore_errors=True)
-            folders = [self.index / first.path, self.index / second.path]
-            merge_runs(self.folder, folders, self.index / path, self.max_bucket)
-            runs[-2:] = [RunRecord(path, count)]
-        return tuple(runs)
+        start, count = len(runs) - 1, runs[-1].nights
+        while start and runs[start - 1].nights <= count:
+            start -= 1
+            count += runs[start].nights
+        if start == len(runs) - 1:
+            return tuple(runs)
+        path = f"runs/{self.number + 1 - count:05d}-{self.number:05d}"
+        shutil.rmtree(self.index / path, ignore_errors=True)
+        merge_runs(self.folder, [self.index / run.path for run in runs[start:]], self.index / path, self.max_bucket)
+        return (*runs[:start], RunRecord(path, count))
 
     def _write(self, manifest: IndexManifest) -> None:
         temporary = temporary_file(self.folder)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from transforms.deduplication.jaccard import Rows
 from transforms.deduplication.minhash import mix64
+from transforms.deduplication.ordering import by_two
 from transforms.deduplication.shingles import Hashes
 
 HELD_ROWS = 1 << 22
@@ -134,7 +135,9 @@ def bucket_pairs(buckets: Buckets, batches: Iterable[pa.RecordBatch], max_bucket
 def lasting(rows: BandRows, max_bucket: int) -> NDArray[np.bool_]:
     """Which of ordered rows later documents may be compared with: the first of each bucket, and the centres."""
     core = _places(rows) < max_bucket
-    core[_centre_places(rows, max_bucket)] = True
+    sizes = np.diff(rows.bounds())
+    large = np.flatnonzero(np.repeat(sizes > max_bucket, sizes))
+    core[large[_centre_places(rows.take(large), max_bucket)]] = True
     return core
 
 
@@ -188,7 +191,7 @@ def _spokes(rows: BandRows, centres: BandRows, max_bucket: int) -> Iterator[Pair
 
 def in_order(rows: BandRows) -> BandRows:
     """The rows by (key, rank)."""
-    return rows.take(np.lexsort((rows.rank, rows.key)))
+    return rows.take(by_two(rows.key, rows.rank))
 
 
 def _rows(batch: pa.RecordBatch) -> BandRows:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from transforms.deduplication.components import minimum_roots
 from transforms.deduplication.document_files import DocumentFiles, Layout
 from transforms.deduplication.edge_columns import EdgeColumns, edge_columns, touched
-from transforms.deduplication.in_place import with_earlier
-from transforms.deduplication.night_index import IndexView
+from transforms.deduplication.in_place import WithFiles, with_earlier
+from transforms.deduplication.night_index import IndexView, read_arrow
 from transforms.deduplication.star_components import ROUNDS
 from transforms.deduplication.survivors import Edges, owners, standing_order
 from transforms.deduplication.whole_components import WholeComponents
@@ -45,6 +45,7 @@ EDGE_ROWS = pa.schema(
     ]
 )
 """A row for each verified pair; the cluster is named by its smallest id."""
+_STANDING = pa.schema({"id": pa.string(), "quality": pa.float64(), "published": pa.bool_(), "source": pa.string()})
 
 
 class ClusterTooLarge(ValueError):
@@ -56,7 +57,8 @@ class DecideParams:
     """How edges become decisions.
 
     Up to `edges_in_memory` edges one worker finds the components by union-find; beyond it `star_rounds` rounds of
-    stars do, in bounded memory. A cluster of more than `max_cluster` documents, where given, fails the run. `channel`
+    stars do, in bounded memory; where it is known that there are no more than `most_edges`, the graph has no stars
+    if they are not needed. A cluster of more than `max_cluster` documents, where given, fails the run. `channel`
     names the edges that are not exact.
     """
 
@@ -65,6 +67,7 @@ class DecideParams:
     max_cluster: int | None = None
     partitions: int = 32
     channel: str = "fuzzy"
+    most_edges: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("edges_in_memory", 0), ("star_rounds", 1), ("max_cluster", 1), ("partitions", 1)):
@@ -85,11 +88,11 @@ def choose(
     rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
     half = len(columns.a)
     edges = Edges(ends[:half], ends[half:], columns.similarity, columns.exact)
-    ids = files.ids(rows)
+    records = files.records(rows, _STANDING)
+    ids, quality, published, sources = (column.combine_chunks() for column in records.columns)
     smallest = _cluster_ids(ids, edges, params.max_cluster)
-    quality = files.column("quality", pa.float64(), rows).to_numpy(zero_copy_only=False)
-    published = np.asarray(pc.fill_null(files.column("published", pa.bool_(), rows), False)) + 2 * index.pinned(rows)
-    found = owners(standing_order(ids, quality, published), edges)
+    standing = np.asarray(pc.fill_null(published, False)) + 2 * index.pinned(rows)
+    found = owners(standing_order(ids, quality.to_numpy(zero_copy_only=False), standing), edges)
     gone = np.flatnonzero(found.owner != np.arange(len(rows)))
     channels = pa.array([params.channel, EXACT])
     duplicates = pa.table(
@@ -99,7 +102,7 @@ def choose(
             channels.take(pa.array(found.exact[gone].astype(np.int8))),
             pa.array(found.similarity[gone]),
             smallest.take(pa.array(gone)),
-            files.column("source", pa.string(), rows).take(pa.array(gone)),
+            sources.take(pa.array(gone)),
         ],
         schema=DUPLICATE_ROWS,
     )
@@ -166,14 +169,16 @@ class DecideDuplicates(beam.PTransform):
         params = self._params
         paths = with_earlier(self._files, self._index)
         if self._index.edges:
-            earlier = self._index.earlier_edges()
-            known = edges.pipeline | "ReadEarlierEdges" >> beam.Create(earlier, reshuffle=False).with_output_types(
-                pa.RecordBatch
+            known = (
+                edges.pipeline
+                | "ListEarlierEdges" >> beam.Create(self._index.edges, reshuffle=False).with_output_types(str)
+                | "ReadEarlierEdges" >> beam.FlatMap(read_arrow).with_output_types(pa.RecordBatch)
             )
             edges = (edges, known) | "MergeEarlierEdges" >> beam.Flatten()
         chosen = (
             edges
-            | "JoinComponents" >> WholeComponents(params.edges_in_memory, params.star_rounds, params.partitions)
+            | "JoinComponents"
+            >> WholeComponents(params.edges_in_memory, params.star_rounds, params.partitions, params.most_edges)
             | "GroupClusters" >> beam.GroupByKey()
             | "ChooseSurvivors"
             >> beam.ParDo(_Choose(params, self._layout, self._index), beam.pvalue.AsList(paths)).with_outputs(*TABLES)
@@ -181,18 +186,18 @@ class DecideDuplicates(beam.PTransform):
         return {name: chosen[name] for name in TABLES}
 
 
-class _Choose(beam.DoFn):
+class _Choose(WithFiles):
     """The edges of whole components -> duplicates and named edges."""
 
     def __init__(self, params: DecideParams, layout: Layout, index: IndexView) -> None:
+        super().__init__(layout)
         self._params = params
-        self._layout = layout
         self._index = index
 
     def process(
         self, row: tuple[int, Iterable[pa.RecordBatch]], paths: Sequence[str]
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        found = choose(edge_columns(row[1]), DocumentFiles(paths, self._layout), self._params, self._index)
+        found = choose(edge_columns(row[1]), self.files(paths), self._params, self._index)
         for tag, batch in found.items():
             if batch.num_rows:
                 yield beam.pvalue.TaggedOutput(tag, batch)

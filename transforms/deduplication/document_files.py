@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from transforms.deduplication.jaccard import Rows
+from transforms.deduplication.jaccard import Rows, spans
 from transforms.deduplication.shingles import Hashes, Shingles, blocks, joined
 from transforms.part_writer import put_in_place, temporary_file
 
@@ -168,11 +168,11 @@ class DocumentFiles:
 
     def shingles(self, rows: Rows) -> Shingles:
         """The shingles of some rows, sorted and unique, in that order."""
-        return joined([as_shingles(column) for column in self._columns(self._layout.shingles, rows)])
+        return joined([_shingles_at(b.column(self._layout.shingles), own) for b, own in self._places_of(rows)])
 
     def sizes(self, rows: Rows) -> Rows:
         """(N,) bytes of shingles of some rows, sorted and unique."""
-        found = [np.asarray(pc.binary_length(c).cast(pa.int64())) for c in self._columns(self._layout.shingles, rows)]
+        found = [_bounds_at(b.column(self._layout.shingles), own)[1] for b, own in self._places_of(rows)]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def ids(self, rows: Rows) -> pa.Array:
@@ -188,9 +188,12 @@ class DocumentFiles:
                 rows.append(start + np.arange(batch.num_rows))
         return pa.concat_arrays(ids), np.concatenate(rows)
 
-    def records(self, rows: Rows) -> pa.Table:
-        """All columns of some rows, sorted and unique, in that order."""
-        return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0]).batches[0].schema)
+    def records(self, rows: Rows, schema: pa.Schema | None = None) -> pa.Table:
+        """The columns of a schema, or all columns, of some rows, sorted and unique, in that order."""
+        if schema is None:
+            return pa.Table.from_batches(list(self._taken(None, rows)), self._open(self._paths[0]).batches[0].schema)
+        found = [pa.Table.from_batches([batch]).cast(schema) for batch in self._taken(schema.names, rows)]
+        return pa.concat_tables([schema.empty_table(), *found]).combine_chunks()
 
     def vectors(self, rows: Rows) -> pa.Array:
         """(N,) vectors, each of D bytes, of some rows, of which there are some, sorted and unique, in that order."""
@@ -211,6 +214,11 @@ class DocumentFiles:
             yield batch.column(0)
 
     def _taken(self, names: list[str] | None, rows: Rows) -> Iterator[pa.RecordBatch]:
+        for batch, places in self._places_of(rows):
+            yield (batch if names is None else batch.select(names)).take(pa.array(places))
+
+    def _places_of(self, rows: Rows) -> Iterator[tuple[pa.RecordBatch, Rows]]:
+        """The batches that hold some rows (sorted, unique), and which of each."""
         bounds = np.searchsorted(rows, np.arange(len(self._paths) + 1) << _FILE_BITS)
         for index in np.flatnonzero(np.diff(bounds)):
             own = rows[bounds[index] : bounds[index + 1]] & ((1 << _FILE_BITS) - 1)
@@ -219,8 +227,7 @@ class DocumentFiles:
             for batch in mapped.batches:
                 low, high = np.searchsorted(own, [start, start + batch.num_rows])
                 if high > low:
-                    wanted = batch if names is None else batch.select(names)
-                    yield wanted.take(pa.array(own[low:high] - start))
+                    yield batch, own[low:high] - start
                 start += batch.num_rows
             mapped.memory.madvise(mmap.MADV_DONTNEED)
 
@@ -242,6 +249,22 @@ def _mapped(path: str) -> _Mapped:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     reader = pa.ipc.open_file(pa.py_buffer(memory))
     return _Mapped(memory, [reader.get_batch(index) for index in range(reader.num_record_batches)])
+
+
+def _bounds_at(column: pa.Array, places: Rows) -> tuple[Rows, Rows]:
+    """Where the values at some places of a binary column begin in its body, and their sizes, in bytes."""
+    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    bounds = np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column) + 1]
+    starts = bounds[places].astype(np.int64)
+    return starts, bounds[places + 1].astype(np.int64) - starts
+
+
+def _shingles_at(column: pa.Array, places: Rows) -> Shingles:
+    """The shingles at some places of a binary column of little-endian uint64."""
+    starts, sizes = _bounds_at(column, places)
+    body = column.buffers()[2]
+    held = np.frombuffer(body, "<u8", body.size // 8) if body is not None else np.zeros(0, np.uint64)
+    return Shingles(held[spans(starts // 8, sizes // 8)], np.concatenate([[0], np.cumsum(sizes // 8)]))
 
 
 def as_shingles(column: pa.Array) -> Shingles:

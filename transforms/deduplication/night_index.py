@@ -18,7 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplication.buckets import BandRows, in_order, lasting
+from transforms.deduplication.document_files import in_sorted
 from transforms.deduplication.jaccard import Rows, spans
+from transforms.deduplication.ordering import by_two
 from transforms.deduplication.shingles import Hashes
 from transforms.part_writer import put_in_place, temporary_file
 
@@ -76,15 +78,11 @@ class IndexView:
             count += len(columns) * len(np.unique(places * 8 // PAGE_BYTES))
         return count
 
-    def earlier_edges(self) -> list[pa.RecordBatch]:
-        """All verified edges of earlier nights: a, b (rows), similarity, exact."""
-        return [batch for path in self.edges for batch in _batches(path)]
-
     def pinned(self, rows: Rows) -> NDArray[np.bool_]:
         """Which of some rows are documents of earlier nights that stayed, and so stay for good."""
-        gone = [batch.column("row").to_numpy() for path in self.dropped for batch in _batches(path)]
+        gone = [batch.column("row").to_numpy() for path in self.dropped for batch in read_arrow(path)]
         dropped = np.sort(np.concatenate([np.zeros(0, np.int64), *gone]))
-        return (rows < self.first_new_row) & ~np.isin(rows, dropped)
+        return (rows < self.first_new_row) & ~in_sorted(rows, dropped)
 
     def _runs(self, kind: str, partition: int) -> Iterable[Columns]:
         for folder in self.runs:
@@ -125,8 +123,13 @@ def empty_run(kind: str) -> Columns:
 def write_run(staging: Path, path: Path, kind: str, columns: Columns) -> None:
     """Write one partition's rows in their order, in place at once."""
     first, second = _SORTED_BY[kind]
-    order = np.lexsort((columns[second], columns[first]))
+    order = by_two(columns[first], columns[second])
     write_arrow(staging, path, pa.record_batch({name: values[order] for name, values in columns.items()}))
+
+
+def write_bands(staging: Path, path: Path, rows: BandRows) -> None:
+    """Write one partition's band rows, which are in their order, in place at once."""
+    write_arrow(staging, path, pa.record_batch(vars(rows)))
 
 
 def write_arrow(staging: Path, path: Path, batch: pa.RecordBatch) -> None:
@@ -145,11 +148,13 @@ def merge_runs(staging: Path, folders: Sequence[Path], target: Path, max_bucket:
             found = [read_run(folder / kind / name) for folder in folders if (folder / kind / name).exists()]
             columns = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
             if kind == BANDS:
-                rows = in_order(BandRows(columns["key"], columns["rank"], columns["row"]))
-                columns = vars(rows.take(lasting(rows, max_bucket)))
-            write_run(staging, target / kind / name, kind, columns)
+                rows = in_order(BandRows(**columns))
+                write_bands(staging, target / kind / name, rows.take(lasting(rows, max_bucket)))
+            else:
+                write_run(staging, target / kind / name, kind, columns)
 
 
-def _batches(path: str) -> list[pa.RecordBatch]:
+def read_arrow(path: str) -> list[pa.RecordBatch]:
+    """The batches of an Arrow file, mapped."""
     reader = pa.ipc.open_file(pa.memory_map(path))
     return [reader.get_batch(index) for index in range(reader.num_record_batches)]

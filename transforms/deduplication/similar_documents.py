@@ -20,7 +20,7 @@ from transforms.deduplication.document_files import Batch, DocumentFiles, Layout
 from transforms.deduplication.exact_copies import ExactCopies
 from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.jaccard import Rows, jaccards, may_reach
-from transforms.deduplication.night_index import BANDS, IndexView, run_path, write_run
+from transforms.deduplication.night_index import BANDS, IndexView, run_path, write_bands
 from transforms.deduplication.pairs import pair_rows, pairs_of
 from transforms.handlers.minhash import Device, DocumentBlock, MinHashHandler
 
@@ -184,7 +184,7 @@ def _pairs_of(
     buckets = gather(batches, params.max_bucket, earlier)
     if run:
         new = lasting(buckets.rows, params.max_bucket) & (buckets.rows.row >= index.first_new_row)
-        write_run(Path(run), run_path(Path(run), BANDS, partition), BANDS, vars(buckets.rows.take(new)))
+        write_bands(Path(run), run_path(Path(run), BANDS, partition), buckets.rows.take(new))
     held: list[Pairs] = []
     for pairs in bucket_pairs(buckets, batches, params.max_bucket):
         new = pairs.b >= index.first_new_row

@@ -14,29 +14,32 @@ from transforms.deduplication.edge_columns import edge_columns
 from transforms.deduplication.minhash import mix64
 from transforms.deduplication.star_components import StarComponents
 
+_EDGES_OF_A_PARTITION = 50_000
+"""Fewer are not dealt out further: each partition looks into nearly all files of documents."""
+
 
 class WholeComponents(beam.PTransform):
     """Edge batches -> (partition, edge batch), all edges of a component in one partition.
 
     Up to `edges_in_memory` edges one worker joins them by union-find; beyond it `star_rounds` rounds of stars do, in
-    bounded memory. Which of the two it is, the count of the edges decides while the job runs.
+    bounded memory. Which of the two it is, the count of the edges decides while the job runs, unless it is known
+    before that there are no more than `most_edges`.
     """
 
-    def __init__(self, edges_in_memory: int, star_rounds: int, partitions: int) -> None:
+    def __init__(self, edges_in_memory: int, star_rounds: int, partitions: int, most_edges: int | None = None) -> None:
         super().__init__()
         self._edges_in_memory = edges_in_memory
         self._star_rounds = star_rounds
         self._partitions = partitions
+        self._never_many = most_edges is not None and most_edges <= edges_in_memory
 
     def expand(self, edges: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Parted]:
+        if self._never_many:
+            one = edges | "ToOnePlace" >> beam.Map(lambda batch: (0, batch)).with_output_types(Parted)
+            return self._joined(one)
         count = edges | "CountEdges" >> beam.Map(_rows_of) | "SumEdges" >> beam.CombineGlobally(sum)
         total = beam.pvalue.AsSingleton(count)
-        few = (
-            edges
-            | "KeepFew" >> beam.FlatMap(_to_one_place, total, self._edges_in_memory).with_output_types(Parted)
-            | "GroupFew" >> beam.GroupByKey()
-            | "JoinFew" >> beam.FlatMap(_join, self._partitions).with_output_types(Parted)
-        )
+        few = edges | "KeepFew" >> beam.FlatMap(_to_one_place, total, self._edges_in_memory).with_output_types(Parted)
         many = edges | "KeepMany" >> beam.FlatMap(_unless_few, total, self._edges_in_memory).with_output_types(
             pa.RecordBatch
         )
@@ -49,7 +52,11 @@ class WholeComponents(beam.PTransform):
             | "MeetRoots" >> beam.CoGroupByKey()
             | "LabelMany" >> beam.FlatMap(_label, self._partitions).with_output_types(Parted)
         )
-        return (few, labelled) | "MergeLabelled" >> beam.Flatten()
+        return (self._joined(few), labelled) | "MergeLabelled" >> beam.Flatten()
+
+    def _joined(self, edges: beam.PCollection[Parted]) -> beam.PCollection[Parted]:
+        grouped = edges | "GroupFew" >> beam.GroupByKey()
+        return grouped | "JoinFew" >> beam.FlatMap(_join, self._partitions).with_output_types(Parted)
 
 
 def _rows_of(batch: pa.RecordBatch) -> int:
@@ -72,7 +79,8 @@ def _join(row: tuple[int, Iterable[pa.RecordBatch]], partitions: int) -> Iterato
     rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
     half = len(columns.a)
     roots = minimum_roots(len(rows), ends[:half], ends[half:])
-    yield from columns.parted(mix64(roots[ends[:half]].astype(np.uint64)), partitions)
+    enough = min(partitions, 1 + half // _EDGES_OF_A_PARTITION)
+    yield from columns.parted(mix64(roots[ends[:half]].astype(np.uint64)), enough)
 
 
 def _by_end(batch: pa.RecordBatch, partitions: int) -> Iterator[Parted]:

@@ -52,12 +52,17 @@ def joined(address: str) -> Iterator[None]:
 
 
 def _connect(address: str) -> None:
-    """Ray client's server starts a process for each client; where that dies while it starts, another is asked for."""
-    try:
-        ray.init(address, log_to_driver=False, configure_logging=False)
-    except ConnectionAbortedError:
-        ray.shutdown()
-        ray.init(address, log_to_driver=False, configure_logging=False)
+    """Ray client's server forks a process for each client, which now and then dies in handlers that gRPC runs in the
+    fork, unless the server was started with GRPC_ENABLE_FORK_SUPPORT=0; then another is asked for.
+    """
+    for last in (False, False, True):
+        try:
+            ray.init(address, log_to_driver=False, configure_logging=False)
+            return
+        except ConnectionAbortedError:
+            if last:
+                raise
+            ray.shutdown()
 
 
 def _check_token(address: str) -> None:

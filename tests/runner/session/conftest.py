@@ -96,6 +96,8 @@ def client_address(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
             "RAY_AUTH_TOKEN_PATH": str(cluster.token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # on a busy machine its process takes longer than 30
+            # it forks while it serves, which crashes or hangs now and then in handlers that gRPC runs in the fork
+            "GRPC_ENABLE_FORK_SUPPORT": "0",
         },
         stderr=subprocess.DEVNULL,
         start_new_session=True,

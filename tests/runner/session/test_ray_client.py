@@ -105,3 +105,14 @@ def test_a_client_whose_process_dies_while_it_starts_is_given_another(
     with joined(client_address):
         assert ray.cluster_resources()["CPU"] == 2
     assert len(tries) == 2
+
+
+def test_a_client_whose_process_dies_each_time_is_told(
+    client_address: str, with_token: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*arguments: Any, **options: Any) -> Any:
+        raise ConnectionAbortedError("Starting Ray client server failed")
+
+    monkeypatch.setattr(ray, "init", dies)
+    with pytest.raises(ConnectionAbortedError, match="Starting Ray client server failed"), joined(client_address):
+        pass
