@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from beam_pipeline.__main__ import main
 from examples.make_sample import make_sample
 from tests.job import digests
 from tests.processes import command_of, descendants
@@ -31,26 +32,27 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counter[int]]:
     """The folder of both outputs; and by node how often a worker of it was seen at work in the run on two nodes."""
     folder = tmp_path_factory.mktemp("nodes")
     make_sample(folder / "in", 7)
-    _run(folder, "one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMPLE", str(folder / "in"))
+        assert main(["--config", str(ROOT / "examples/sample.yaml"), "--output", str(folder / "one")]) == 0
     seen = Counter(dict.fromkeys(range(2), 0))
     with two_nodes(folder / "token") as cluster:
         assert len(cluster.list_all_nodes()) == 2
-        _run(folder, "two", f"--ray_address={cluster.address}", meanwhile=lambda: seen.update(_at_work(cluster)))
+        _run(folder, cluster.address, meanwhile=lambda: seen.update(_at_work(cluster)))
     return folder, seen
 
 
-def _run(folder: Path, output: str, *flags: str, meanwhile: Callable[[], None] | None = None) -> None:
-    """Run the command, and do something else again and again until it ends."""
+def _run(folder: Path, address: str, meanwhile: Callable[[], None]) -> None:
+    """Run the command on a cluster, and do something else again and again until it ends."""
     # Ray would look for the cluster at the machine's outer address, unless it may not make clusters of machines
     variables = {"SAMPLE": str(folder / "in"), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    words = [*COMMAND, "--output", str(folder / output), *flags]
-    log = folder / f"{output}.log"
+    words = [*COMMAND, "--output", str(folder / "two"), f"--ray_address={address}"]
+    log = folder / "two.log"
     with log.open("wb") as said:
         command = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **variables}, stdout=said, stderr=said)
     try:
         while command.poll() is None:
-            if meanwhile is not None:
-                meanwhile()
+            meanwhile()
             time.sleep(0.02)
     finally:
         command.terminate()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,27 +25,37 @@ class LeRobotRead:
 
 
 @pytest.fixture(scope="session")
-def lerobot() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python in the environment that has lerobot; the test is skipped where there is none."""
+def lerobot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Runs a Python program in the environment that has lerobot, and gives what it printed; the test is skipped where
+    there is none.
+    """
     if not PYTHON.exists():
         pytest.skip("the environment .venv-lerobot is absent; make test-lerobot sets it up")
+    folder = tmp_path_factory.mktemp("lerobot")
+    said = folder / "said"
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder / "hf"),  # `datasets` keeps what it read
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [PYTHON, Path(__file__).with_name("fork_server.py")]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-        command = [str(PYTHON), *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
+        def run(*argv: str | Path) -> str:
+            print(json.dumps({"argv": list(map(str, argv)), "said": str(said)}), file=server.stdin, flush=True)
+            assert server.stdout.readline() == "0\n", said.read_text()
+            return said.read_text()
 
-    return run
+        yield run
 
 
 @pytest.fixture
-def read_official(
-    lerobot: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., LeRobotRead]:
+def read_official(lerobot: Callable[..., str], tmp_path: Path) -> Callable[..., LeRobotRead]:
     """Reads a folder with LeRobotDataset, every `stride`-th item whole, and hashes raw videos with the same decoder."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # `datasets` keeps what it read
 
     def read(folder: Path, camera: str = "", stride: int = 1, videos: Sequence[Path] = ()) -> LeRobotRead:
         out = tmp_path / "read.npz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,17 +46,14 @@ def two_commands(
 @pytest.mark.parametrize("name", sorted(FOLDERS))
 def test_behaviour_cloning_starts_and_its_loss_falls(
     two_commands: Callable[..., ExportRun],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    lerobot: Callable[..., subprocess.CompletedProcess[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    lerobot: Callable[..., str],
     name: str,
 ) -> None:
     run = two_commands(name, capsys)
     assert run.status == 0, run.err
     assert run.json("meta/info.json")["total_episodes"] == FOLDERS[name][2]
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    said = lerobot("-m", "examples.train_bc", run.folder, "--steps", "200").stdout
+    said = lerobot("-m", "examples.train_bc", run.folder, "--steps", "200")
     losses = [float(line.split()[-1]) for line in said.splitlines() if line.startswith("step")]
     assert len(losses) == 20 and losses[-1] < losses[0] / 2, said
 
