@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from transforms.deduplication.jaccard import Rows, spans
+from transforms.deduplication.byte_columns import as_shingles, bounds_at, fixed_at, shingles_at
+from transforms.deduplication.jaccard import Rows
 from transforms.deduplication.shingles import Hashes, Shingles, blocks, joined
 from transforms.part_writer import put_in_place, temporary_file
 
@@ -95,8 +96,12 @@ def name_of(documents: pa.RecordBatch) -> str:
     """A name for a file of documents, of their ids and contents: a retry writes the same file again, and batches that
     differ in an id or a content never share one.
     """
-    parts = [part or b"" for column in ("id", "content") for part in bytes_of(documents.column(column))]
-    return xxhash.xxh3_128_hexdigest(b"".join(len(part).to_bytes(8, "little") + part for part in parts))
+    hashed = xxhash.xxh3_128()
+    for name in ("id", "content"):
+        column = documents.column(name)
+        hashed.update(np.asarray(pc.fill_null(pc.binary_length(column), 0)).astype("<i8").tobytes())
+        hashed.update(b"".join(part or b"" for part in bytes_of(column)))
+    return hashed.hexdigest()
 
 
 def write_documents(
@@ -168,11 +173,11 @@ class DocumentFiles:
 
     def shingles(self, rows: Rows) -> Shingles:
         """The shingles of some rows, sorted and unique, in that order."""
-        return joined([_shingles_at(b.column(self._layout.shingles), own) for b, own in self._places_of(rows)])
+        return joined([shingles_at(b.column(self._layout.shingles), own) for b, own in self._places_of(rows)])
 
     def sizes(self, rows: Rows) -> Rows:
         """(N,) bytes of shingles of some rows, sorted and unique."""
-        found = [_bounds_at(b.column(self._layout.shingles), own)[1] for b, own in self._places_of(rows)]
+        found = [bounds_at(b.column(self._layout.shingles), own)[1] for b, own in self._places_of(rows)]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def ids(self, rows: Rows) -> pa.Array:
@@ -197,7 +202,8 @@ class DocumentFiles:
 
     def vectors(self, rows: Rows) -> pa.Array:
         """(N,) vectors, each of D bytes, of some rows, of which there are some, sorted and unique, in that order."""
-        return pa.concat_arrays(list(self._columns("vector", rows)))
+        found = np.concatenate([fixed_at(batch.column("vector"), own) for batch, own in self._places_of(rows)])
+        return pa.Array.from_buffers(pa.binary(found.shape[1]), len(found), [None, pa.py_buffer(found)])
 
     def column(self, name: str, kind: pa.DataType, rows: Rows) -> pa.Array:
         """(N,) values of a column of some rows, sorted and unique, in that order."""
@@ -249,40 +255,6 @@ def _mapped(path: str) -> _Mapped:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     reader = pa.ipc.open_file(pa.py_buffer(memory))
     return _Mapped(memory, [reader.get_batch(index) for index in range(reader.num_record_batches)])
-
-
-def _bounds_at(column: pa.Array, places: Rows) -> tuple[Rows, Rows]:
-    """Where the values at some places of a binary column begin in its body, and their sizes, in bytes."""
-    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    bounds = np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column) + 1]
-    starts = bounds[places].astype(np.int64)
-    return starts, bounds[places + 1].astype(np.int64) - starts
-
-
-def _shingles_at(column: pa.Array, places: Rows) -> Shingles:
-    """The shingles at some places of a binary column of little-endian uint64."""
-    starts, sizes = _bounds_at(column, places)
-    body = column.buffers()[2]
-    held = np.frombuffer(body, "<u8", body.size // 8) if body is not None else np.zeros(0, np.uint64)
-    return Shingles(held[spans(starts // 8, sizes // 8)], np.concatenate([[0], np.cumsum(sizes // 8)]))
-
-
-def as_shingles(column: pa.Array) -> Shingles:
-    """A binary column of little-endian uint64 as shingles, uncopied."""
-    kind = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    _, bounds, body = column.buffers()
-    if not len(column) or body is None:
-        return Shingles(np.zeros(0, np.uint64), np.zeros(len(column) + 1, np.int64))
-    offsets = np.frombuffer(bounds, kind)[column.offset : column.offset + len(column) + 1].astype(np.int64)
-    hashes = np.frombuffer(body, "<u8", (offsets[-1] - offsets[0]) // 8, int(offsets[0]))
-    return Shingles(hashes, (offsets - offsets[0]) // 8)
-
-
-def shingle_column(shingles: Shingles) -> pa.Array:
-    """Shingles as a large binary column, uncopied."""
-    hashes = np.ascontiguousarray(shingles.hashes, "<u8")
-    offsets = pa.py_buffer(np.ascontiguousarray(shingles.offsets * 8, np.int64))
-    return pa.Array.from_buffers(pa.large_binary(), len(shingles), [None, offsets, pa.py_buffer(hashes)])
 
 
 def in_sorted(values: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
+from transforms.deduplication.byte_columns import shingle_column
 from transforms.deduplication.document_files import (
     DOCUMENTS,
     content_hashes,
     name_of,
-    shingle_column,
     write_documents,
 )
 from transforms.deduplication.text_shingles import word_ngrams
