@@ -92,6 +92,7 @@ setup(
         "PyYAML>=6",
         "rich>=13.9",
         "scipy>=1.13",
+        "threadpoolctl>=3",
         "xxhash>=3.5",
     ],
     extras_require=EXTRAS,

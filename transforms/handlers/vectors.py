@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import ThreadpoolController
 
 from transforms.beam_inference import ModelHandler
 from transforms.deduplication.centroids import Centroids
@@ -28,12 +31,20 @@ Strip = tuple[pa.RecordBatch, int, int]
 those before them."""
 
 
+_AT_ONCE = 12
+
+
 @dataclass
 class DeviceArrays:
-    """The model: a device's arrays, and the centroids last seen."""
+    """The model: a device's arrays, what multiplies on the CPU, and the centroids last seen."""
 
     arrays: Arrays
+    products: ThreadpoolController = field(default_factory=lambda: ThreadpoolController().select(user_api="blas"))
     held: tuple[bytes, Centroids] | None = None
+
+    def threads(self) -> int:
+        """Threads that a matrix product on the CPU may have."""
+        return max((library["num_threads"] for library in self.products.info()), default=1)
 
     def centroids(self, data: bytes) -> Centroids:
         """Centroids of these bytes, decoded once."""
@@ -45,8 +56,8 @@ class DeviceArrays:
 class _Kernel(ModelHandler[Any, pa.RecordBatch, DeviceArrays]):
     """What both have in common: a model that is a device."""
 
-    def __init__(self, device: Device) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=4)
+    def __init__(self, device: Device, least: int = 1) -> None:
+        super().__init__(min_batch_size=least, max_batch_size=_AT_ONCE)
         self._device: Device = device
 
     def load_model(self) -> DeviceArrays:
@@ -87,10 +98,14 @@ class NearestHandler(_Kernel):
 
 
 class LikePairsHandler(_Kernel):
-    """Strips of a cluster -> the edges that integers confirm, each in the first cluster that its ends share."""
+    """Strips of a cluster -> the edges that integers confirm, each in the first cluster that its ends share.
+
+    On the CPU as many strips are worked on at a time as the matrix product may have threads, by one of them each: what
+    lies between the products takes as long as they do.
+    """
 
     def __init__(self, threshold: Threshold, device: Device = "cpu") -> None:
-        super().__init__(device)
+        super().__init__(device, least=_AT_ONCE if device == "cpu" else 1)
         self._threshold = threshold
 
     def run_inference(
@@ -99,8 +114,16 @@ class LikePairsHandler(_Kernel):
         model: DeviceArrays,
         inference_args: Mapping[str, Any] | None = None,
     ) -> Iterable[pa.RecordBatch]:
-        for members, low, high in batch:
-            yield edges_of(members, low, high, self._threshold, model.arrays)
+        found = functools.partial(self._edges_of, model.arrays)
+        threads = model.threads() if self._device == "cpu" and len(batch) > 1 else 1
+        if threads == 1:
+            yield from map(found, batch)
+            return
+        with model.products.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+            yield from list(pool.map(found, batch))
+
+    def _edges_of(self, arrays: Arrays, strip: Strip) -> pa.RecordBatch:
+        return edges_of(*strip, self._threshold, arrays)
 
 
 def edges_of(members: pa.RecordBatch, low: int, high: int, threshold: Threshold, arrays: Arrays) -> pa.RecordBatch:
