@@ -67,7 +67,7 @@ def rows(quick: bool) -> list[Row]:
 
 def bars() -> list[Bar]:
     """A night costs by its own size, and what a pair needs to be found does not depend on its nights."""
-    return [Bar(_RATIO, "max", 1.3, binding=False), Bar(_RECALL, "min", 0.99)]
+    return [Bar(_RATIO, "max", 1.3), Bar(_RECALL, "min", 0.99)]
 
 
 def _write_nights(corpus: Corpus, folder: Path, nights: int) -> list[Path]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from transforms.deduplication.byte_columns import as_shingles, bounds_at, fixed_at, shingles_at
+from transforms.deduplication.byte_columns import as_shingles, bounds_at, row_column, rows_of, shingles_at
 from transforms.deduplication.jaccard import Rows
 from transforms.deduplication.shingles import Hashes, Shingles, blocks, joined
 from transforms.part_writer import put_in_place, temporary_file
@@ -96,7 +96,7 @@ def name_of(documents: pa.RecordBatch) -> str:
     """A name for a file of documents, of their ids and contents: a retry writes the same file again, and batches that
     differ in an id or a content never share one.
     """
-    hashed = xxhash.xxh3_128()
+    hashed = xxhash.xxh3_128(documents.num_rows.to_bytes(8, "little"))
     for name in ("id", "content"):
         column = documents.column(name)
         hashed.update(np.asarray(pc.fill_null(pc.binary_length(column), 0)).astype("<i8").tobytes())
@@ -202,8 +202,7 @@ class DocumentFiles:
 
     def vectors(self, rows: Rows) -> pa.Array:
         """(N,) vectors, each of D bytes, of some rows, of which there are some, sorted and unique, in that order."""
-        found = np.concatenate([fixed_at(batch.column("vector"), own) for batch, own in self._places_of(rows)])
-        return pa.Array.from_buffers(pa.binary(found.shape[1]), len(found), [None, pa.py_buffer(found)])
+        return row_column(np.concatenate([rows_of(b.column("vector"))[own] for b, own in self._places_of(rows)]))
 
     def column(self, name: str, kind: pa.DataType, rows: Rows) -> pa.Array:
         """(N,) values of a column of some rows, sorted and unique, in that order."""

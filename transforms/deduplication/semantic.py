@@ -20,6 +20,7 @@ import transforms.coders
 import transforms.resources  # noqa: F401  makes the hint `gpus` known
 from transforms.beam_inference import RunInference
 from transforms.deduplication.bands import Parted
+from transforms.deduplication.byte_columns import rows_of
 from transforms.deduplication.centroids import Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.document_files import PLACE, in_sorted
 from transforms.deduplication.exact_copies import ExactCopies
@@ -27,7 +28,6 @@ from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.night_index import CENTROIDS, CLUSTERS, IndexView, run_path, write_run
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import cluster_rows, columns_of, joined_clusters, near_of, nearest_column
-from transforms.deduplication.vector_documents import rows_of
 from transforms.deduplication.vector_products import Device, arrays_of
 from transforms.handlers.vectors import LikePairsHandler, NearestHandler, Strip, Unassigned
 

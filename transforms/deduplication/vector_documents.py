@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from numpy.typing import NDArray
 
+from transforms.deduplication.byte_columns import row_column
 from transforms.deduplication.document_files import (
     DOCUMENTS,
     FIRST_ROW,
@@ -22,7 +23,7 @@ from transforms.deduplication.document_files import (
     name_of,
     write_documents,
 )
-from transforms.deduplication.quantised import WIDEST, Rows, quantise
+from transforms.deduplication.quantised import WIDEST, quantise
 
 ABSTAINED_TAG = "abstained"
 ABSTAINED = pa.schema(
@@ -148,18 +149,3 @@ class StoreVectors(beam.DoFn):
         yield write_documents(
             Path(self._staging), name_of(documents), [documents], self._night, schema=documents.schema
         )
-
-
-def rows_of(column: pa.Array) -> Rows:
-    """A column of D bytes as int8 rows (N, D), uncopied."""
-    width = column.type.byte_width
-    body = column.buffers()[1]
-    if not width or body is None:
-        return np.zeros((len(column), width), np.int8)
-    return np.frombuffer(body, np.int8, len(column) * width, column.offset * width).reshape(-1, width)
-
-
-def row_column(rows: Rows) -> pa.Array:
-    """(N, D) int8 rows as a column of D bytes."""
-    body = pa.py_buffer(np.ascontiguousarray(rows))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(rows.shape[1]), len(rows), [None, body])

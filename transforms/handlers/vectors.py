@@ -14,10 +14,10 @@ import pyarrow as pa
 from threadpoolctl import ThreadpoolController
 
 from transforms.beam_inference import ModelHandler
+from transforms.deduplication.byte_columns import rows_of
 from transforms.deduplication.centroids import Centroids
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import matrix_of, nearest_column
-from transforms.deduplication.vector_documents import rows_of
 from transforms.deduplication.vector_pairs import first_shared, like_pairs
 from transforms.deduplication.vector_products import Arrays, Device, arrays_of, nearest
 
@@ -30,8 +30,8 @@ Strip = tuple[pa.RecordBatch, int, int]
 """Members of a cluster in order (row, vector, nearest, cluster), and which of them, low <= b < high, are compared with
 those before them."""
 
-
-_AT_ONCE = 12
+_SIDE_BY_SIDE_BYTES = 32_000_000
+"""Strips compared side by side: many small ones, so that threads end at about the same time; a large one alone."""
 
 
 @dataclass
@@ -56,8 +56,8 @@ class DeviceArrays:
 class _Kernel(ModelHandler[Any, pa.RecordBatch, DeviceArrays]):
     """What both have in common: a model that is a device."""
 
-    def __init__(self, device: Device, least: int = 1) -> None:
-        super().__init__(min_batch_size=least, max_batch_size=_AT_ONCE)
+    def __init__(self, device: Device, **batching: Any) -> None:
+        super().__init__(**{"min_batch_size": 1, "max_batch_size": 4, **batching})
         self._device: Device = device
 
     def load_model(self) -> DeviceArrays:
@@ -105,7 +105,9 @@ class LikePairsHandler(_Kernel):
     """
 
     def __init__(self, threshold: Threshold, device: Device = "cpu") -> None:
-        super().__init__(device, least=_AT_ONCE if device == "cpu" else 1)
+        size = _SIDE_BY_SIDE_BYTES
+        by_bytes = {"min_batch_size": size, "max_batch_size": size, "element_size_fn": _strip_bytes}
+        super().__init__(device, **(by_bytes if device == "cpu" else {}))
         self._threshold = threshold
 
     def run_inference(
@@ -124,6 +126,10 @@ class LikePairsHandler(_Kernel):
 
     def _edges_of(self, arrays: Arrays, strip: Strip) -> pa.RecordBatch:
         return edges_of(*strip, self._threshold, arrays)
+
+
+def _strip_bytes(strip: Strip) -> int:
+    return int(strip[0].nbytes)
 
 
 def edges_of(members: pa.RecordBatch, low: int, high: int, threshold: Threshold, arrays: Arrays) -> pa.RecordBatch:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that
 from threadpoolctl import threadpool_limits
 
+from transforms.deduplication.byte_columns import row_column
 from transforms.deduplication.quantised import Threshold
 from transforms.deduplication.vector_blocks import nearest_column
-from transforms.deduplication.vector_documents import row_column
+from transforms.handlers import vectors
 from transforms.handlers.vectors import LikePairsHandler
 
 
@@ -40,3 +46,16 @@ def test_strips_that_are_worked_on_at_a_time_give_the_edges_of_each(threads: int
         assert model.threads() == threads, "what the products may have is given back"
     assert found == expected
     assert all(batch.num_rows >= 15 for batch in found)
+
+
+def test_large_strips_are_not_held_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    strips = [strip(1, 100) for _ in range(5)]
+    monkeypatch.setattr(vectors, "_SIDE_BY_SIDE_BYTES", 2 * strips[0][0].nbytes)
+    batching = LikePairsHandler(Threshold.of(0.95)).batch_elements_kwargs()
+
+    def two_at_most(batches: list[list[Any]]) -> None:
+        assert sorted(map(len, batches)) == [1, 2, 2]
+
+    with beam.Pipeline(FnApiRunner()) as pipeline:
+        elements = pipeline | beam.Create([strips], reshuffle=False) | beam.FlatMap(list)
+        assert_that(elements | beam.BatchElements(**batching), two_at_most)
