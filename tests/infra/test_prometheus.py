@@ -69,6 +69,18 @@ def test_every_alert_fires_in_one_case_and_stays_silent_in_another() -> None:
 
 
 @needs_promtool
+def test_no_alert_depends_on_the_order_of_the_groups(tmp_path: Path) -> None:
+    shutil.copytree(PROMETHEUS / "rules", tmp_path / "rules")
+    cases = yaml.safe_load((PROMETHEUS / "tests" / "alerts.yml").read_text(encoding="utf-8"))
+    assert cases["group_eval_order"] == [group["name"] for group in reversed(make_rule.groups())]
+    cases["group_eval_order"].reverse()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "alerts.yml").write_text(yaml.safe_dump(cases), encoding="utf-8")
+    tested = promtool("test", "rules", tmp_path / "tests" / "alerts.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@needs_promtool
 @pytest.mark.parametrize(
     ("written", "slip"),
     [
