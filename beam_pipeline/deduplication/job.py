@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_pipeline.deduplication.guardrails import Guardrails
@@ -19,13 +20,15 @@ from beam_pipeline.deduplication.tables import WriteBatches, tables
 from beam_pipeline.output_folder import LOCK, STAGING, OutputError, locked
 from beam_pipeline.runner import PipelineExecutor, PipelineLifecycleManager
 from beam_pipeline.runner.executor import DEFAULT_RUNNER
-from transforms.deduplication.deciding_duplicates import TABLES, DecideParams
+from transforms.deduplication.deciding_duplicates import TABLES, DecideDuplicates, DecideParams
+from transforms.deduplication.night_index import IndexView, read_arrow
 from transforms.deduplication.parquet_documents import DocumentColumns, ReadParquetDocuments, RowGroup, row_groups
 from transforms.deduplication.semantic import SemanticParams
 from transforms.deduplication.similar_documents import LshParams
 from transforms.deduplication.text_deduplicator import PAIRS, Night, TextDeduplicator
 from transforms.deduplication.text_documents import TextParams
-from transforms.deduplication.vector_deduplicator import VectorDeduplicator
+from transforms.deduplication.vector_deduplicator import SEMANTIC, VectorDeduplicator
+from transforms.deduplication.whole_components import UNJOINED
 
 _OURS = {STAGING, LOCK, MANIFEST, SUMMARY, *(f"{name}.parquet" for name in PUBLISHED)}
 
@@ -128,11 +131,11 @@ def run_dedup(
         raise OutputError(f"--input {inside[0]} lies in --output {folder}; use another --output")
     with _held(folder) as staging, _night(index, config, files) as night, PipelineLifecycleManager():
         work = night.folder if night else staging
-        edges = _most_edges(sum(group.rows for group in groups), config, night)
-        bounded = replace(config, decide=replace(config.decide, most_edges=edges))
-        report = PipelineExecutor(runner, options).run(
-            lambda p: _build(p, groups, work, bounded, night.night() if night else None)
-        )
+        made = night.night() if night else None
+        report = PipelineExecutor(runner, options).run(lambda p: _search(p, groups, work, config, made))
+        unjoined = sorted((work / UNJOINED).glob("*.arrow"))
+        if unjoined:
+            PipelineExecutor(runner, options).run(lambda p: _decide(p, unjoined, work, config, made))
         if night:
             night.check_ids()
         found = tables(work, sum(group.rows for group in groups))
@@ -156,30 +159,43 @@ def _night(index: str | Path | None, config: DedupConfig, files: Sequence[Path])
         yield night
 
 
-def _most_edges(documents: int, config: DedupConfig, night: OpenNight | None) -> int:
-    """No more verified edges than these can there be: in each band a text is compared with the first `max_bucket` of
-    its bucket and with at most as many centres, and no two documents more than once.
-    """
-    known = night.before.documents if night else 0
-    new = documents * (documents + known)
-    if not config.of_vectors:
-        new = min(new, documents * (2 * config.lsh.max_bucket * config.lsh.bands + 1))
-    return new + (night.earlier_edges if night else 0)
-
-
-def _build(
+def _search(
     pipeline: beam.Pipeline, groups: Sequence[RowGroup], staging: Path, config: DedupConfig, night: Night | None
 ) -> None:
-    """Add the graph: row groups in, files of duplicates and edges below `staging` out."""
+    """Add the graph: row groups in, files of duplicates and edges below `staging` out.
+
+    Where there are more edges than fit in memory, those wait there as `unjoined`: a graph of rounds of stars takes
+    longer to build than most searches.
+    """
     planned = pipeline | "Plan" >> beam.Create(groups, reshuffle=False).with_output_types(RowGroup)
     documents = planned | "ReadDocuments" >> ReadParquetDocuments(config.columns)
+    decide = replace(config.decide, stars=False)
     if config.of_vectors:
-        found = documents | "Deduplicate" >> VectorDeduplicator(str(staging), config.semantic, config.decide, night)
+        found = documents | "Deduplicate" >> VectorDeduplicator(str(staging), config.semantic, decide, night)
     else:
-        found = documents | "Deduplicate" >> TextDeduplicator(
-            str(staging), config.text, config.lsh, config.decide, night
-        )
-    for table in (*TABLES, *([PAIRS] if night else [])):
+        found = documents | "Deduplicate" >> TextDeduplicator(str(staging), config.text, config.lsh, decide, night)
+    _write(found, (*TABLES, UNJOINED, *([PAIRS] if night else [])), staging)
+
+
+def _decide(
+    pipeline: beam.Pipeline, unjoined: Sequence[Path], staging: Path, config: DedupConfig, night: Night | None
+) -> None:
+    """Add the graph that decides about the edges of a search, however many: their files in, files of tables out."""
+    decide = replace(config.decide, channel=SEMANTIC) if config.of_vectors else config.decide
+    # the edges of earlier nights are among them
+    index = replace(night.index, edges=()) if night else IndexView()
+    documents = [str(path) for path in sorted((staging / "documents").glob("*.arrow"))]
+    files = pipeline | "ListDocuments" >> beam.Create(documents, reshuffle=False).with_output_types(str)
+    edges = (
+        pipeline
+        | "ListEdges" >> beam.Create([str(path) for path in unjoined]).with_output_types(str)
+        | "ReadEdges" >> beam.FlatMap(read_arrow).with_output_types(pa.RecordBatch)
+    )
+    _write(edges | "Decide" >> DecideDuplicates(files, decide, index=index), TABLES, staging)
+
+
+def _write(found: Mapping[str, beam.PCollection[pa.RecordBatch]], tables: Sequence[str], staging: Path) -> None:
+    for table in tables:
         _ = found[table] | f"Write {table}" >> beam.ParDo(WriteBatches(str(staging), table)).with_output_types(str)
 
 

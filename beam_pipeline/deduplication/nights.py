@@ -34,12 +34,12 @@ from transforms.deduplication.night_index import (
     IDS,
     IndexView,
     merge_runs,
-    read_arrow,
     run_path,
     write_arrow,
     write_run,
 )
 from transforms.deduplication.text_deduplicator import PAIRS, Night
+from transforms.deduplication.whole_components import UNJOINED
 from transforms.file_hash import file_hash
 from transforms.part_writer import put_in_place, temporary_file
 
@@ -111,11 +111,6 @@ class OpenNight:
         """Where its files are written."""
         return self.index / night_name(self.number)
 
-    @property
-    def earlier_edges(self) -> int:
-        """Verified edges of the nights before."""
-        return sum(batch.num_rows for path in self.before.view(self.index).edges for batch in read_arrow(path))
-
     def night(self) -> Night:
         """What the graph needs to know of it."""
         return Night(self.number, self.before.view(self.index), str(self.folder / _RUN))
@@ -153,7 +148,7 @@ class OpenNight:
         pairs = read_batches(self.folder, PAIRS, PAIR_ROWS).sort_by([("a", "ascending"), ("b", "ascending")])
         columns_of = [column.combine_chunks() for column in pairs.columns]
         write_arrow(self.folder, self.folder / EDGES, pa.record_batch(columns_of, schema=PAIR_ROWS))
-        for name in (*TABLES, PAIRS, "tmp", f"{_RUN}/tmp"):
+        for name in (*TABLES, PAIRS, UNJOINED, "tmp", f"{_RUN}/tmp"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         documents = tuple(str(Path(path).relative_to(self.index)) for path in self._documents())
         nights = (*self.before.nights, NightRecord(self.inputs, documents, len(columns["row"])))

@@ -17,7 +17,7 @@ from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.night_index import IndexView, read_arrow
 from transforms.deduplication.star_components import ROUNDS
 from transforms.deduplication.survivors import Edges, owners, standing_order
-from transforms.deduplication.whole_components import WholeComponents
+from transforms.deduplication.whole_components import LABELLED, WholeComponents
 
 EXACT = "exact"
 DUPLICATES, EARLIER, EDGES = "duplicates", "earlier", "edges"
@@ -57,8 +57,8 @@ class DecideParams:
     """How edges become decisions.
 
     Up to `edges_in_memory` edges one worker finds the components by union-find; beyond it `star_rounds` rounds of
-    stars do, in bounded memory; where it is known that there are no more than `most_edges`, the graph has no stars
-    if they are not needed. A cluster of more than `max_cluster` documents, where given, fails the run. `channel`
+    stars do, in bounded memory. Without `stars` the graph is a tenth as large, and edges beyond that are not decided
+    but come out as `unjoined`. A cluster of more than `max_cluster` documents, where given, fails the run. `channel`
     names the edges that are not exact.
     """
 
@@ -67,7 +67,7 @@ class DecideParams:
     max_cluster: int | None = None
     partitions: int = 32
     channel: str = "fuzzy"
-    most_edges: int | None = None
+    stars: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("edges_in_memory", 0), ("star_rounds", 1), ("max_cluster", 1), ("partitions", 1)):
@@ -146,7 +146,8 @@ def _cluster_ids(ids: pa.Array, edges: Edges, max_cluster: int | None) -> pa.Arr
 
 
 class DecideDuplicates(beam.PTransform):
-    """Edge batches a, b (int64 rows), similarity, exact -> Arrow batches of `duplicates`, `earlier` and `edges`.
+    """Edge batches a, b (int64 rows), similarity, exact -> Arrow batches of `duplicates`, `earlier` and `edges`, and,
+    without stars, of `unjoined`: all edges, those of the index among them, where they are too many; else none.
 
     `files` are the paths of the documents that the rows speak of. With an index, its edges join, documents of earlier
     nights that stayed stay for good, and what concerns new documents comes out.
@@ -175,15 +176,16 @@ class DecideDuplicates(beam.PTransform):
                 | "ReadEarlierEdges" >> beam.FlatMap(read_arrow).with_output_types(pa.RecordBatch)
             )
             edges = (edges, known) | "MergeEarlierEdges" >> beam.Flatten()
+        joined = edges | "JoinComponents" >> WholeComponents(
+            params.edges_in_memory, params.star_rounds, params.partitions, params.stars
+        )
         chosen = (
-            edges
-            | "JoinComponents"
-            >> WholeComponents(params.edges_in_memory, params.star_rounds, params.partitions, params.most_edges)
+            joined.pop(LABELLED)
             | "GroupClusters" >> beam.GroupByKey()
             | "ChooseSurvivors"
             >> beam.ParDo(_Choose(params, self._layout, self._index), beam.pvalue.AsList(paths)).with_outputs(*TABLES)
         )
-        return {name: chosen[name] for name in TABLES}
+        return {**{name: chosen[name] for name in TABLES}, **joined}
 
 
 class _Choose(WithFiles):

@@ -82,7 +82,7 @@ def decided(
     params: DecideParams,
     index: IndexView,
 ) -> dict[str, beam.PCollection[pa.RecordBatch]]:
-    """What a search for `exact` and `near` pairs comes to: `TABLES` and `pairs`."""
+    """What a search for `exact` and `near` pairs comes to: the tables of `DecideDuplicates`, and `pairs`."""
     exact = found["exact"] | "MarkExact" >> beam.Map(marked, True).with_output_types(pa.RecordBatch)
     near = found["near"] | "MarkNear" >> beam.Map(marked, False).with_output_types(pa.RecordBatch)
     edges = (exact, near) | "MergeEdges" >> beam.Flatten()

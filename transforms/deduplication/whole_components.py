@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from transforms.deduplication.bands import Parted, parted
 from transforms.deduplication.components import minimum_roots
-from transforms.deduplication.edge_columns import edge_columns
+from transforms.deduplication.edge_columns import EdgeColumns, edge_columns
 from transforms.deduplication.minhash import mix64
 from transforms.deduplication.star_components import StarComponents
 
+LABELLED, UNJOINED = "labelled", "unjoined"
 _EDGES_OF_A_PARTITION = 50_000
 """Fewer are not dealt out further: each partition looks into nearly all files of documents."""
 
 
 class WholeComponents(beam.PTransform):
-    """Edge batches -> (partition, edge batch), all edges of a component in one partition.
+    """Edge batches -> (partition, edge batch), all edges of a component in one partition, as `LABELLED`.
 
     Up to `edges_in_memory` edges one worker joins them by union-find; beyond it `star_rounds` rounds of stars do, in
-    bounded memory. Which of the two it is, the count of the edges decides while the job runs, unless it is known
-    before that there are no more than `most_edges`.
+    bounded memory. Which of the two it is, the count of the edges decides while the job runs. Without `stars` the graph
+    is a tenth as large, and edges beyond `edges_in_memory` come out as they are, as `UNJOINED`.
     """
 
-    def __init__(self, edges_in_memory: int, star_rounds: int, partitions: int, most_edges: int | None = None) -> None:
+    def __init__(self, edges_in_memory: int, star_rounds: int, partitions: int, stars: bool = True) -> None:
         super().__init__()
         self._edges_in_memory = edges_in_memory
         self._star_rounds = star_rounds
         self._partitions = partitions
-        self._never_many = most_edges is not None and most_edges <= edges_in_memory
+        self._stars = stars
 
-    def expand(self, edges: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[Parted]:
-        if self._never_many:
+    def expand(self, edges: beam.PCollection[pa.RecordBatch]) -> dict[str, beam.PCollection]:
+        if not self._stars:
             one = edges | "ToOnePlace" >> beam.Map(lambda batch: (0, batch)).with_output_types(Parted)
             return self._joined(one)
         count = edges | "CountEdges" >> beam.Map(_rows_of) | "SumEdges" >> beam.CombineGlobally(sum)
@@ -52,11 +55,15 @@ class WholeComponents(beam.PTransform):
             | "MeetRoots" >> beam.CoGroupByKey()
             | "LabelMany" >> beam.FlatMap(_label, self._partitions).with_output_types(Parted)
         )
-        return (self._joined(few), labelled) | "MergeLabelled" >> beam.Flatten()
+        return {LABELLED: (self._joined(few)[LABELLED], labelled) | "MergeLabelled" >> beam.Flatten()}
 
-    def _joined(self, edges: beam.PCollection[Parted]) -> beam.PCollection[Parted]:
+    def _joined(self, edges: beam.PCollection[Parted]) -> dict[str, beam.PCollection]:
         grouped = edges | "GroupFew" >> beam.GroupByKey()
-        return grouped | "JoinFew" >> beam.FlatMap(_join, self._partitions).with_output_types(Parted)
+        join = _Join(self._edges_in_memory, self._partitions)
+        found = grouped | "JoinFew" >> beam.ParDo(join).with_outputs(UNJOINED, main=LABELLED)
+        labelled, unjoined = found[LABELLED], found[UNJOINED]
+        labelled.element_type, unjoined.element_type = convert_to_beam_type(Parted), pa.RecordBatch
+        return {LABELLED: labelled, UNJOINED: unjoined}
 
 
 def _rows_of(batch: pa.RecordBatch) -> int:
@@ -73,9 +80,26 @@ def _unless_few(batch: pa.RecordBatch, total: int, limit: int) -> Iterator[pa.Re
         yield batch
 
 
-def _join(row: tuple[int, Iterable[pa.RecordBatch]], partitions: int) -> Iterator[Parted]:
-    """All edges, parted by the root of their component."""
-    columns = edge_columns(row[1])
+class _Join(beam.DoFn):
+    """All edges -> the same parted by the root of their component, or as they are where they are too many to hold."""
+
+    def __init__(self, edges_in_memory: int, partitions: int) -> None:
+        self._edges_in_memory = edges_in_memory
+        self._partitions = partitions
+
+    def process(self, row: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Parted | beam.pvalue.TaggedOutput]:
+        batches, held, count = iter(row[1]), [], 0
+        for batch in batches:
+            held.append(batch)
+            count += batch.num_rows
+            if count > self._edges_in_memory:
+                for one in itertools.chain(held, batches):
+                    yield beam.pvalue.TaggedOutput(UNJOINED, one)
+                return
+        yield from _labelled(edge_columns(held), self._partitions)
+
+
+def _labelled(columns: EdgeColumns, partitions: int) -> Iterator[Parted]:
     rows, ends = np.unique(np.concatenate([columns.a, columns.b]), return_inverse=True)
     half = len(columns.a)
     roots = minimum_roots(len(rows), ends[:half], ends[half:])

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from beam_pipeline.__main__ import main
-from beam_pipeline.deduplication.job import DedupConfig, _most_edges, run_dedup
+from beam_pipeline.deduplication.job import DedupConfig, run_dedup
 from tests.transforms.deduplication.documents import components, set_jaccard, text_shingles
 from transforms.deduplication.deciding_duplicates import DecideParams
 from transforms.deduplication.parquet_documents import DocumentColumns
-from transforms.deduplication.similar_documents import LshParams
-from transforms.deduplication.whole_components import WholeComponents
+from transforms.deduplication.whole_components import LABELLED, UNJOINED, WholeComponents
 
 WORDS = [f"w{i}" for i in range(400)]
 
@@ -284,25 +284,23 @@ def test_rounds_of_stars_decide_as_union_find_does(tmp_path):
     run_dedup([path], tmp_path / "few", config)
     run_dedup([path], tmp_path / "many", replace(config, decide=DecideParams(edges_in_memory=0, partitions=3)))
     assert hashes(tmp_path / "many") == hashes(tmp_path / "few")
-    # as many edges as there are: fewer than could be, so that their count decides
+    # as many edges as fit
     count = pq.read_metadata(tmp_path / "few" / "edges.parquet").num_rows
-    run_dedup([path], tmp_path / "counted", replace(config, decide=DecideParams(edges_in_memory=count)))
-    assert hashes(tmp_path / "counted") == hashes(tmp_path / "few")
+    run_dedup([path], tmp_path / "fit", replace(config, decide=DecideParams(edges_in_memory=count)))
+    assert hashes(tmp_path / "fit") == hashes(tmp_path / "few")
 
 
-@pytest.mark.parametrize(("edges_in_memory", "stars"), [(10**6, False), (10**6 - 1, True)])
-def test_a_graph_has_stars_where_there_may_be_more_edges_than_fit(edges_in_memory, stars):
-    pipeline = beam.Pipeline()
-    edges = pipeline | beam.Create([pa.record_batch({"a": [1], "b": [0]})]).with_output_types(pa.RecordBatch)
-    _ = edges | WholeComponents(edges_in_memory, 2, 3, most_edges=10**6)
-    assert ("StarLarge1" in str(pipeline.to_runner_api())) is stars
-
-
-def test_no_more_candidates_come_than_are_reckoned_with(tmp_path):
-    path = str(write(tmp_path / "in.parquet", {str(i): f"put the red cup down and wait {i}" for i in range(300)}))
-    config = DedupConfig(DocumentColumns("text", "id"), lsh=LshParams(max_bucket=2, bands=4, rows=1))
-    most = _most_edges(300, config, None)
-    assert 300 < run_dedup([path], tmp_path / "out", config).candidates <= most == 300 * 17
+@pytest.mark.parametrize(("edges_in_memory", "unjoined"), [(3, 0), (2, 3)])
+def test_edges_that_do_not_fit_come_out_where_the_graph_has_no_stars(edges_in_memory, unjoined):
+    batches = [pa.record_batch({"a": [a], "b": [a - 1], "similarity": [1.0], "exact": [False]}) for a in (1, 2, 9)]
+    with beam.Pipeline() as pipeline:
+        edges = pipeline | beam.Create(batches).with_output_types(pa.RecordBatch)
+        found = edges | WholeComponents(edges_in_memory, 2, 3, stars=False)
+        assert "StarLarge1" not in str(pipeline.to_runner_api())
+        batches_of = {UNJOINED: found[UNJOINED], LABELLED: found[LABELLED] | beam.Values()}
+        for name, count in ((UNJOINED, unjoined), (LABELLED, 3 - unjoined)):
+            rows = batches_of[name] | f"Rows {name}" >> beam.Map(lambda batch: batch.num_rows)
+            assert_that(rows | f"Sum {name}" >> beam.CombineGlobally(sum), equal_to([count]), name)
 
 
 def test_a_cluster_beyond_the_limit_fails_a_pipeline(tmp_path):
