@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from beam_pipeline.deduplication.job import DedupConfig, run_dedup
 from beam_pipeline.deduplication.nights import IndexManifest
 from beam_pipeline.output_folder import read_record
+from benchmarks.dedup_nights import TURNS
 from benchmarks.dedup_semantic_corpus import SEED, Corpus, make_corpus
 from benchmarks.harness import Bar, Row, timed
 from transforms.deduplication.night_index import CLUSTERS, CONTENTS, PAGE_BYTES, read_run
@@ -39,10 +40,11 @@ def rows(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = _write_nights(corpus, folder, nights)
-        spent = [
-            timed(functools.partial(run_dedup, [str(file)], folder / f"out{n}", config, index=folder / "index"))
-            for n, file in enumerate(files)
-        ]
+        spent = []
+        for n, file in enumerate(files):
+            turns = TURNS if n in (1, len(files) - 1) else 1
+            night = functools.partial(run_dedup, [str(file)], folder / f"out{n}", config, index=folder / "index")
+            spent.append(statistics.median(timed(night) for _ in range(turns)))
         looked_up, compared = _bytes_read(folder / "index", nights - 1, corpus.vectors.shape[1])
         whole = timed(lambda: run_dedup([str(f) for f in files], folder / "whole", config))
         found = {edge for n in range(nights) for edge in _edges(folder / f"out{n}/edges.parquet")}
@@ -50,15 +52,21 @@ def rows(quick: bool) -> list[Row]:
     ids = corpus.ids()
     nearest = [(ids[a], ids[b]) for a, b in corpus.planted[corpus.cosine == corpus.cosine.max()].tolist()]
     last, slowest = len(spent), int(np.argmax(spent)) + 1
+    how = f"CPU, median of {TURNS} turns"
     note = f"{last} nights of {size:,} vectors of {corpus.vectors.shape[1]}, {clusters} clusters, seed {SEED}"
     return [
-        Row("vectors: night 2", spent[1], "s", f"CPU; {note}"),
-        Row("vectors: night 30", spent[-1], "s", "CPU" + ("" if last == NIGHTS else f"; here night {last}")),
+        Row("vectors: night 2", spent[1], "s", f"{how}; {note}"),
+        Row("vectors: night 30", spent[-1], "s", how + ("" if last == NIGHTS else f"; here night {last}")),
         Row(_RATIO, spent[-1] / spent[1], "x"),
         Row("vectors: median of all nights", statistics.median(spent), "s", "CPU"),
         Row("vectors: slowest night", max(spent), "s", f"CPU; night {slowest}"),
-        Row("vectors: index looked up per new vector, last night", looked_up / size, "bytes", "pages of the runs"),
-        Row("vectors: index compared per new vector, last night", compared / size, "bytes", "rows of its clusters"),
+        Row(
+            "vectors: index looked up per new vector, last night",
+            looked_up / size,
+            "bytes",
+            "runs, but for vectors",
+        ),
+        Row("vectors: index compared per new vector, last night", compared / size, "bytes", "vectors of its clusters"),
         Row("vectors: index", size_mb, "MB", f"on disk, of {last * size:,} vectors"),
         Row("vectors: all at once", whole, "s", "CPU; one run over the same files without an index"),
         Row(_RECALL, sum(pair in found for pair in nearest) / len(nearest), "", f"of {len(nearest)}, over all nights"),
@@ -92,9 +100,10 @@ def _bytes_read(index: Path, night: int, width: int) -> tuple[int, int]:
             if kind == CONTENTS:
                 pages += before.pages(kind, partition, keys) * PAGE_BYTES
                 continue
-            found = before.clusters(partition, keys)
-            pages += sum(values.nbytes for values in found.values())
-            members += len(found["row"])
+            for part in before.clusters(partition):
+                own = np.isin(part["key"], keys)
+                pages += sum(values[own].nbytes for name, values in part.items() if name != "vector")
+                members += int(own.sum())
     return pages, members * width
 
 

@@ -3,7 +3,8 @@
 A run is a file of one partition's rows in order of their keys, of one night or of several merged ones. A night's
 documents look up their own keys in each run by bisection in the mapped file, so what is read grows with the night, and
 with the number of runs, which is logarithmic in the number of nights (two runs of like length are merged when a night
-is committed). Of a large bucket only those rows are held that a later document may be compared with.
+is committed). Of a large bucket only those rows are held that a later document may be compared with. Runs of clusters
+hold their vectors too, since a night reads whole clusters.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.deduplication.buckets import BandRows, in_order, lasting
+from transforms.deduplication.byte_columns import row_column, rows_of
 from transforms.deduplication.document_files import in_sorted
 from transforms.deduplication.jaccard import Rows, spans
 from transforms.deduplication.ordering import by_two
@@ -29,6 +31,7 @@ EDGES, DROPPED, CENTROIDS = "edges.arrow", "dropped.arrow", "centroids.arrow"
 PAGE_BYTES = 4096
 _SORTED_BY = {BANDS: ("key", "rank"), CONTENTS: ("low", "high"), IDS: ("low", "row"), CLUSTERS: ("key", "row")}
 Columns = Mapping[str, NDArray[Any]]
+"""Of N rows: (N,) values by name, and (N, D) int8 vectors."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,11 @@ class IndexView:
         low = np.unique(np.concatenate([batch.column("low").to_numpy() for batch in batches]))
         return pa.record_batch(dict(self._found(CONTENTS, partition, low, "low")))
 
-    def clusters(self, partition: int, keys: Hashes) -> Columns:
-        """The rows of some clusters (sorted, unique): key, row and the other clusters of each."""
-        return self._found(CLUSTERS, partition, keys, "key")
+    def clusters(self, partition: int) -> list[Columns]:
+        """A partition of clusters in each run, oldest first, in order of (key, row): key, row, the other clusters of
+        each row, and its vector.
+        """
+        return list(self._runs(CLUSTERS, partition))
 
     def ids(self, hashes: Hashes) -> Rows:
         """Rows of documents whose id has one of these xxh3-64 (sorted, unique)."""
@@ -110,13 +115,21 @@ def run_path(folder: Path, kind: str, partition: int) -> Path:
 
 def read_run(path: Path) -> Columns:
     """The columns of a run's file, mapped."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+    (batch,) = read_arrow(str(path))
+    return {name: _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def _values(column: pa.Array) -> NDArray[Any]:
+    return rows_of(column) if pa.types.is_fixed_size_binary(column.type) else column.to_numpy()
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    return row_column(values) if values.ndim > 1 else pa.array(values)
 
 
 def empty_run(kind: str) -> Columns:
     """A run without rows."""
-    names = {BANDS: ("key", "rank"), CONTENTS: ("high", "low"), IDS: ("low",), CLUSTERS: ("key",)}[kind]
+    names = {BANDS: ("key", "rank"), CONTENTS: ("high", "low"), IDS: ("low",)}[kind]
     return {**{name: np.zeros(0, np.uint64) for name in names}, "row": np.zeros(0, np.int64)}
 
 
@@ -124,7 +137,7 @@ def write_run(staging: Path, path: Path, kind: str, columns: Columns) -> None:
     """Write one partition's rows in their order, in place at once."""
     first, second = _SORTED_BY[kind]
     order = by_two(columns[first], columns[second])
-    write_arrow(staging, path, pa.record_batch({name: values[order] for name, values in columns.items()}))
+    write_arrow(staging, path, pa.record_batch({name: _column(values[order]) for name, values in columns.items()}))
 
 
 def write_bands(staging: Path, path: Path, rows: BandRows) -> None:

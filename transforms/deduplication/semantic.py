@@ -20,14 +20,15 @@ import transforms.coders
 import transforms.resources  # noqa: F401  makes the hint `gpus` known
 from transforms.beam_inference import RunInference
 from transforms.deduplication.bands import Parted
-from transforms.deduplication.byte_columns import rows_of
+from transforms.deduplication.byte_columns import row_column, rows_of
 from transforms.deduplication.centroids import Centroids, Sample, cluster_count, merged, train
 from transforms.deduplication.document_files import PLACE, in_sorted
 from transforms.deduplication.exact_copies import ExactCopies
 from transforms.deduplication.in_place import WithFiles, with_earlier
 from transforms.deduplication.night_index import CENTROIDS, CLUSTERS, IndexView, run_path, write_run
+from transforms.deduplication.ordering import by_two
 from transforms.deduplication.quantised import Threshold
-from transforms.deduplication.vector_blocks import cluster_rows, columns_of, joined_clusters, near_of, nearest_column
+from transforms.deduplication.vector_blocks import cluster_rows, clusters_of, columns_of, near_of, nearest_column
 from transforms.deduplication.vector_products import Device, arrays_of
 from transforms.handlers.vectors import LikePairsHandler, NearestHandler, Strip, Unassigned
 
@@ -153,24 +154,33 @@ class _Strips(WithFiles):
         self._run = run
 
     def process(self, row: tuple[int, Iterable[pa.RecordBatch]], paths: Sequence[str]) -> Iterator[Strip]:
-        partition, new = row[0], columns_of(row[1])
-        if self._run:
-            write_run(Path(self._run), run_path(Path(self._run), CLUSTERS, partition), CLUSTERS, new)
-        parts = [new]
-        if self._index.runs:
-            parts.append(self._index.clusters(partition, np.unique(new["key"])))
-        for key, members in joined_clusters(parts):
-            first_new = int(np.searchsorted(members["row"], self._index.first_new_row))
-            if len(members["row"]) < 2:
+        partition, files, new = row[0], self.files(paths), columns_of(row[1])
+        order = by_two(new["key"], new["row"])
+        new = {name: values[order] for name, values in new.items()}
+        lasting = []
+        for key, own, earlier in clusters_of(new, self._index.clusters(partition)):
+            vectors = files.vectors(own["row"])
+            if self._run:
+                lasting.append(vectors)
+            members = [*earlier, {**own, "vector": rows_of(vectors)}]
+            columns = {name: np.concatenate([part[name] for part in members]) for name in members[-1]}
+            first_new, count = len(columns["row"]) - len(vectors), len(columns["row"])
+            if count < 2:
                 continue
-            cluster = pa.array(np.full(len(members["row"]), key, np.int32))
-            columns = [pa.array(members["row"]), self.files(paths).vectors(members["row"])]
             batch = pa.record_batch(
-                [*columns, nearest_column(near_of(members)), cluster], ["row", "vector", "nearest", "cluster"]
+                {
+                    "row": columns["row"],
+                    "vector": row_column(columns["vector"]),
+                    "nearest": nearest_column(near_of(columns)),
+                    "cluster": np.full(count, key, np.int32),
+                }
             )
-            for low in range(first_new, batch.num_rows, STRIP):
-                high = min(low + STRIP, batch.num_rows)
+            for low in range(first_new, count, STRIP):
+                high = min(low + STRIP, count)
                 yield batch.slice(0, high), low, high
+        if self._run:
+            new["vector"] = np.concatenate([rows_of(vectors) for vectors in lasting])
+            write_run(Path(self._run), run_path(Path(self._run), CLUSTERS, partition), CLUSTERS, new)
 
 
 class _KeepCentroids(beam.DoFn):

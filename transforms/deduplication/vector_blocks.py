@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -44,17 +44,19 @@ def columns_of(batches: Iterable[pa.RecordBatch]) -> Columns:
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
-def joined_clusters(parts: Iterable[Columns]) -> Iterator[tuple[int, Columns]]:
-    """Each cluster of some columns, in order of rows: earlier documents before later ones."""
-    held = [part for part in parts if len(part["key"])]
-    if not held:
-        return
-    columns = {name: np.concatenate([part[name] for part in held]) for name in held[0]}
-    order = np.lexsort((columns["row"], columns["key"]))
-    keys, starts = np.unique(columns["key"][order], return_index=True)
-    bounds = [*starts.tolist(), len(order)]
-    for key, low, high in zip(keys.tolist(), bounds[:-1], bounds[1:], strict=True):
-        yield key, {name: values[order[low:high]] for name, values in columns.items()}
+def clusters_of(new: Columns, earlier: Sequence[Columns]) -> Iterator[tuple[int, Columns, list[Columns]]]:
+    """Each cluster of `new` rows: its number, its own rows, and those of each part of `earlier` ones that has some.
+
+    All are in order of (key, row), and so are the clusters.
+    """
+    keys = np.unique(new["key"])
+    bounds = [[np.searchsorted(part["key"], keys, side) for side in ("left", "right")] for part in (new, *earlier)]
+    for place, key in enumerate(keys.tolist()):
+        own, *others = (
+            {name: values[low[place] : high[place]] for name, values in part.items()}
+            for part, (low, high) in zip((new, *earlier), bounds, strict=True)
+        )
+        yield key, own, [part for part in others if len(part["key"])]
 
 
 def near_of(columns: Columns) -> Near:

@@ -45,9 +45,9 @@ class NumpyArrays:
         """(N,) one value of each row."""
         return scores[np.arange(len(scores)), places]
 
-    def at_least(self, scores: Any, limit: float) -> Any:
-        """Where scores (A, B) reach a limit, as a mask (A * B,)."""
-        return scores.reshape(-1) >= np.float32(limit)
+    def at_least(self, scores: Any, limits: NDArray[np.float32]) -> Any:
+        """Where scores (A, B) reach the limit of their row (A, 1) or of all (1, 1), as a mask (A * B,)."""
+        return (scores >= limits).reshape(-1)
 
     def count(self, mask: Any) -> int:
         """True values of a mask."""
@@ -89,8 +89,8 @@ class TorchArrays:
     def at(self, scores: Any, places: Any) -> Any:
         return scores.gather(1, places[:, None])[:, 0]
 
-    def at_least(self, scores: Any, limit: float) -> Any:
-        return scores.reshape(-1) >= limit
+    def at_least(self, scores: Any, limits: NDArray[np.float32]) -> Any:
+        return (scores >= self.put(limits)).reshape(-1)
 
     def count(self, mask: Any) -> int:
         return int(self._torch.count_nonzero(mask))
@@ -206,13 +206,13 @@ def orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 class Sieve:
     """What sifts pairs of M rows: `heads` (M, H + 1), unit rows in H directions and the length of what is left.
 
-    u.v <= u_head.v_head + |u_rest| |v_rest| (Cauchy-Schwarz), so that a narrow product bounds the cosine. Where that
-    saves nothing, `heads` are the whole unit rows (M, D).
+    u.v <= u_head.v_head + |u_rest| |v_rest| (Cauchy-Schwarz), so that a narrow product bounds the cosine. Where making
+    heads costs more than it saves there are none, and whole rows are multiplied.
     """
 
     rows: Rows
     lengths: NDArray[np.float32]
-    heads: NDArray[np.float32]
+    heads: NDArray[np.float32] | None
     slack: float
 
     @staticmethod
@@ -223,7 +223,7 @@ class Sieve:
         # twice the bound of Higham (Accuracy and Stability, 3.1) on a float32 product of unit rows in any order
         slack = (width + 16) * 2.0**-23
         if width < 3 * HEAD or len(rows) < _LEARNT_FROM or asked < _WORTH_HEADS:
-            return Sieve(rows, lengths, _unit(rows, lengths), slack)
+            return Sieve(rows, lengths, None, slack)
         step = max(1, len(rows) // _LEARNT_FROM)
         directions = main_directions(_unit(rows[::step], lengths[::step]), HEAD)
         heads = np.empty((len(rows), HEAD + 1), np.float32)
@@ -236,25 +236,35 @@ class Sieve:
             heads[own, HEAD] = np.sqrt(np.maximum(1 - (head**2).sum(axis=1), 0) + 1e-9)
         return Sieve(rows, lengths, heads, slack)
 
-    def whole(self, own: slice) -> NDArray[np.float32]:
-        """Whole unit rows of a tile."""
-        return _unit(self.rows[own], self.lengths[own])
-
     def sift(self, left: slice, right: slice, least: float, crowded: float, arrays: Arrays) -> tuple[Ints, Ints]:
         """Places (a, b) in two tiles of all pairs whose cosine may reach `least`, and of few others.
 
         Where heads leave more than a share `crowded` of the pairs, whole rows are multiplied.
         """
-        mask = self._mask(self.heads[left], self.heads[right], least, arrays)
-        if self.heads.shape[1] != self.rows.shape[1] and arrays.count(mask) > crowded * mask.shape[0]:
-            mask = self._mask(self.whole(left), self.whole(right), least, arrays)
+        mask = None
+        if self.heads is not None:
+            mask = self._by_heads(left, right, least, arrays)
+            mask = None if arrays.count(mask) > crowded * mask.shape[0] else mask
+        if mask is None:
+            mask = self._by_rows(left, right, least, arrays)
         a, b = np.divmod(arrays.back(arrays.places(mask)).astype(np.int64), len(self.rows[right]))
         return a, b
 
-    def _mask(self, left: NDArray[np.float32], right: NDArray[np.float32], least: float, arrays: Arrays) -> Any:
+    def _by_heads(self, left: slice, right: slice, least: float, arrays: Arrays) -> Any:
+        assert self.heads is not None
         # of a tile with itself NumPy takes a symmetric product and copies its other half, which costs more
-        right = right.copy() if np.may_share_memory(left, right) else right
-        return arrays.at_least(arrays.put(left) @ arrays.put(right).T, least - self.slack)
+        other = self.heads[right].copy() if left == right else self.heads[right]
+        return arrays.at_least(arrays.put(self.heads[left]) @ arrays.put(other).T, self._limit(least))
+
+    def _by_rows(self, left: slice, right: slice, least: float, arrays: Arrays) -> Any:
+        # only the rows on the right are made unit rows: they are often few, and those on the left many
+        unit = _unit(self.rows[right], self.lengths[right])
+        return arrays.at_least(
+            arrays.put(self.rows[left]) @ arrays.put(unit).T, self._limit(least) * self.lengths[left, None]
+        )
+
+    def _limit(self, least: float) -> NDArray[np.float32]:
+        return np.full((1, 1), least - self.slack, np.float32)
 
 
 def _unit(rows: Rows, lengths: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -129,6 +129,23 @@ def test_what_stayed_stays_though_a_better_copy_comes(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out1/kept.parquet").column("id").to_pylist() == ["d"]
 
 
+def test_nights_whose_edges_do_not_fit_in_memory_come_to_the_same_bytes(tmp_path: Path) -> None:
+    nights = corpus(7, 3)
+    few, many = tmp_path / "few", tmp_path / "many"
+    few.mkdir()
+    many.mkdir()
+    by_nights(few, nights)
+    by_nights(many, nights, replace(CONFIG, decide=DecideParams(edges_in_memory=0)))
+    # documents name the file that they came from
+    ours, others = (
+        {path.relative_to(folder): data for path, data in files(folder).items() if path.parent.name != "documents"}
+        for folder in (few, many)
+    )
+    assert ours == others and len(ours) > 30
+    gone = pq.read_table(many / "out2/duplicates.parquet").column("channel").to_pylist()
+    assert {"semantic", "exact"} == set(gone)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_newest_night_again_comes_to_the_same_bytes(tmp_path: Path, count: int) -> None:
     index = by_nights(tmp_path, corpus(3, count))
