@@ -1,4 +1,4 @@
-"""A real Ray job server in a network of its own, and jobs on it; prints what was found as JSON.
+"""A real Ray job server in a network of its own, jobs on it and whole nights; prints what was found as JSON.
 
 Run by test_ray_jobs in new network and process namespaces: Ray binds every interface, and the end of this process ends
 all of Ray.
@@ -16,13 +16,17 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from airflow_dags.deployment import RayJobsCluster
 from airflow_dags.jobs import Job, JobState, Status, SubmissionError, Submitted, attach_or_submit
 from airflow_dags.ray_jobs import RayJobs
+from tests.airflow.conftest import Deployed, environment_of
 
 ADDRESS = "http://127.0.0.1:8265"
+TOKEN = "a-token-of-forty-characters-for-the-test"
+STARTS_WITHIN_S = 120.0
 _SET_FLAGS, _UP = 0x8914, 0x1
 
 
@@ -32,8 +36,11 @@ def raise_loopback() -> None:
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh14x", b"lo", _UP))
 
 
-def start(folder: Path, token: str) -> None:
-    """Start a head node whose job server wants the token, and wait until it answers."""
+def start(folder: Path, token: str, node_python: str | None = None) -> None:
+    """Start a head whose job server wants the token, and wait until it answers.
+
+    Given an interpreter, a node of it has the CPUs and the head has none, as in infra/kuberay.
+    """
     (folder / "token").write_text(token)
     environment = {
         **os.environ,
@@ -41,22 +48,30 @@ def start(folder: Path, token: str) -> None:
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    ray = str(Path(sys.executable).with_name("ray"))
-    words = ["start", "--head", "--block", "--num-cpus=2", "--port=6399"]
-    words += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", "--dashboard-port=8265"]
-    sizes = ["--object-store-memory=100000000", f"--temp-dir={folder}/r", "--node-ip-address=127.0.0.1"]
-    with (folder / "ray.log").open("wb") as log:
-        subprocess.Popen([ray, *words, *sizes], env=environment, stdout=log, stderr=log)
-    request = urllib.request.Request(f"{ADDRESS}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
-    until = time.monotonic() + 120
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=5):
-                return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.5)
+    common = ["--block", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1"]
+    head = ["--head", "--port=6399", f"--temp-dir={folder}/r", "--include-dashboard=true"]
+    head += ["--dashboard-host=127.0.0.1", "--dashboard-port=8265", f"--num-cpus={0 if node_python else 2}"]
+    node = ["--address=127.0.0.1:6399", "--num-cpus=2", "--dashboard-agent-listen-port=0"]
+    nodes = [(sys.executable, head, "/api/jobs/", b"[", 1)]
+    # a driver asks at its start how many CPUs there are, so the node must have come by then
+    nodes += [(node_python, node, "/api/v0/nodes", b'"ALIVE"', 2)] if node_python else []
+    for interpreter, words, place, answer, times in nodes:
+        with (folder / "ray.log").open("ab") as log:
+            ray = str(Path(interpreter).with_name("ray"))
+            subprocess.Popen([ray, "start", *words, *common], env=environment, stdout=log, stderr=log)
+        _wait(place, token, answer, times)
+
+
+def _wait(place: str, token: str, wanted: bytes, times: int) -> None:
+    """Ask the dashboard until its answer has some bytes so many times; raises TimeoutError."""
+    request = urllib.request.Request(f"{ADDRESS}{place}", headers={"Authorization": f"Bearer {token}"})
+    until, found = time.monotonic() + STARTS_WITHIN_S, b""
+    while found.count(wanted) < times:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{place} does not have {wanted!r} {times} times after {STARTS_WITHIN_S:g} s: {found!r}")
+        time.sleep(0.5)
+        with suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+            found = answer.read()
 
 
 def ended(submitter: RayJobs, name: str) -> JobState:
@@ -74,9 +89,19 @@ def said(submitted: Submitted) -> list[str]:
     return [submitted.name, submitted.how]
 
 
-def main(folder: Path, python: str, root: str, config: str) -> None:
+def night(deployed: Deployed, date: str) -> dict[str, object]:
+    """One night by `airflow dags test`: what it said, and the jobs that the server knows then with their states."""
+    done = deployed.run(date)
+    token = (deployed.folder.parent / "token").read_text()
+    request = urllib.request.Request(f"{ADDRESS}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        jobs = {job["submission_id"]: job["status"] for job in json.load(answer)}
+    return {"said": done.stdout, "status": done.returncode, "jobs": jobs, "manifests": deployed.manifests()}
+
+
+def main(folder: Path, python: str, root: str, config: str, nights: str = "") -> None:
     raise_loopback()
-    start(folder, "a-token-of-forty-characters-for-the-test")
+    start(folder, TOKEN, python if nights else None)
     cluster = RayJobsCluster("ray_jobs", ADDRESS, python, root, str(folder / "token"))
     submitter = RayJobs(cluster)
     found: dict[str, object] = {}
@@ -105,6 +130,11 @@ def main(folder: Path, python: str, root: str, config: str) -> None:
     found["stopped"] = ended(submitter, again.name).status.value
     submitter.stop("unknown")
     found["unknown logs"] = submitter.logs("unknown")
+    if nights:
+        deployed = Deployed(folder / nights, environment_of(folder / nights))
+        found["before the nights"] = [job.name, bad.name, again.name]
+        found["first night"] = night(deployed, "2026-11-20")
+        found["second night"] = night(deployed, "2026-11-21")
     print("FOUND" + json.dumps(found))
 
 
