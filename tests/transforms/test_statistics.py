@@ -33,7 +33,11 @@ def stats_of(values: list | np.ndarray | pa.Array) -> dict[str, list]:
     return statistics(summarise_column(values if isinstance(values, pa.Array) else pa.array(values)))
 
 
-@given(st.lists(FINITE, min_size=1, max_size=60))
+SINGLE = st.floats(allow_nan=False, allow_infinity=False, width=32)
+POWERS = st.sampled_from([5e-324, -5e-324 * 2**20, 2.0**-1022, -(2.0**1023), 1.0, 0.0])
+
+
+@given(st.lists(FINITE, min_size=1, max_size=60) | st.lists(SINGLE | POWERS, min_size=1, max_size=60))
 def test_sums_are_those_of_exact_fractions(values: list[float]) -> None:
     (found,) = exact_sums(np.array(values)[:, None])
     exact = [Fraction(v) for v in values]
@@ -225,10 +229,10 @@ def test_sums_add_up_to_any_length() -> None:
 
 
 def test_a_block_of_the_largest_coefficients_is_exact() -> None:
-    value = float(np.nextafter(1.0, 0.0))
-    (found,) = exact_sums(np.full((VALUES_AT_ONCE, 1), value))
-    assert found.total == VALUES_AT_ONCE * Fraction(value) * 2**1074
-    assert found.squares == VALUES_AT_ONCE * Fraction(value) ** 2 * 2**2148
+    for value in (float(np.nextafter(1.0, 0.0)), float(np.nextafter(np.float32(1), np.float32(0)))):
+        (found,) = exact_sums(np.full((VALUES_AT_ONCE, 1), value))
+        assert found.total == VALUES_AT_ONCE * Fraction(value) * 2**1074
+        assert found.squares == VALUES_AT_ONCE * Fraction(value) ** 2 * 2**2148
 
 
 def test_pieces_give_the_summary_of_the_whole() -> None:
