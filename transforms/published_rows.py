@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +68,19 @@ def _row_groups(path: Path, first: str, last: str) -> Iterator[pa.Table]:
         return
     parquet = pq.ParquetFile(path)
     at = parquet.schema_arrow.get_field_index(EPISODE_ID)
+    wanted = []
     for index in range(parquet.num_row_groups):
         known = parquet.metadata.row_group(index).column(at).statistics
         if known is None or not known.has_min_max or (known.min <= last and known.max >= first):
-            yield parquet.read_row_group(index)
+            wanted.append(index)
+    with ThreadPoolExecutor(1) as pool:  # one is decoded while the one before it is written
+        ahead: deque[Future[pa.Table]] = deque()
+        for index in wanted:
+            ahead.append(pool.submit(parquet.read_row_group, index))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        if ahead:
+            yield ahead.popleft().result()
 
 
 def _column(rows: pa.Table, field: pa.Field) -> pa.Array:
