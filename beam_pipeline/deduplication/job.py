@@ -79,7 +79,7 @@ class DedupConfig:
             )
             return (
                 f"vectors, threshold {semantic.cosine}, the {semantic.nearest} nearest of {many} "
-                f"within {semantic.margin}, {semantic.partitions} partitions"
+                f"within {semantic.margin}, {semantic.partitions} partitions that hold their vectors"
             )
         lsh = self.lsh
         return (
