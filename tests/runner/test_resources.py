@@ -68,15 +68,30 @@ class _Model(beam.DoFn):  # type: ignore[misc]
         self._note("teardown")
 
 
+class _Meeting(_Model):
+    """The same, but its elements wait until a second worker is set up too."""
+
+    def process(self, element: int) -> Iterator[int]:
+        until = time.monotonic() + 120
+        while len(list(self._folder.glob("setup-*"))) < 2:
+            assert time.monotonic() < until, "no second worker came"
+            time.sleep(0.05)
+        yield from super().process(element)
+
+
 def _notes(folder: Path, what: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{what}-*"))]
 
 
 def _run(folder: Path, hints: dict[str, str], elements: int = 1, seconds: float = 0.0, *more: str) -> None:
+    _run_model(_Model(folder, seconds), hints, elements, *more)
+
+
+def _run_model(model: _Model, hints: dict[str, str], elements: int, *more: str) -> None:
     options = PipelineOptions([*OPTIONS, "--ray_bundle_mb=0.000001", *more])
     with beam.Pipeline(runner=RayRunner(), options=options) as pipeline:
         made = pipeline | beam.Create(range(elements)) | beam.Reshuffle()
-        made | beam.ParDo(_Model(folder, seconds)).with_resource_hints(**hints)
+        made | beam.ParDo(model).with_resource_hints(**hints)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +111,7 @@ def test_hints_are_what_ray_sets_aside(tmp_path: Path, hints: dict[str, str], re
 
 
 def test_fractions_of_a_gpu_are_shared_by_two_workers(tmp_path: Path) -> None:
-    _run(tmp_path, {"gpus": "0.5"}, 12, 0.3)
+    _run_model(_Meeting(tmp_path, 0.3), {"gpus": "0.5"}, 12)
     assert len({note["pid"] for note in _notes(tmp_path, "process")}) == 2
 
 
