@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -53,7 +54,12 @@ class Report:
     rows: Sequence[Row]
     bars: Sequence[Bar] = ()
     versions: Sequence[str] = ()
-    command: str = field(default_factory=lambda: "python -m " + " ".join([_module(), *sys.argv[1:]]))
+    command: str = field(default_factory=lambda: _command(sys.argv[1:]))
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command as one may give it anywhere: of an absolute path its name."""
+    return " ".join(["python -m", _module(), *(re.sub(r"(^|=)/.*/", r"\1", word) for word in words)])
 
 
 def _module() -> str:

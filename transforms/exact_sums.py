@@ -103,7 +103,7 @@ def _short_limbs(whole: NDArray[np.int64]) -> _Limbs:
     return (
         _SHORT,
         [whole.astype(np.float64)],
-        [(squares & (2**_SHORT - 1)).astype(np.float64), (squares >> _SHORT) * 1.0],
+        [(squares & (2**_SHORT - 1)).astype(np.float64), (squares >> _SHORT).astype(np.float64)],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -74,13 +73,13 @@ def _row_groups(path: Path, first: str, last: str) -> Iterator[pa.Table]:
         if known is None or not known.has_min_max or (known.min <= last and known.max >= first):
             wanted.append(index)
     with ThreadPoolExecutor(1) as pool:  # one is decoded while the one before it is written
-        ahead: deque[Future[pa.Table]] = deque()
+        ahead: Future[pa.Table] | None = None
         for index in wanted:
-            ahead.append(pool.submit(parquet.read_row_group, index))
-            if len(ahead) > 1:
-                yield ahead.popleft().result()
-        if ahead:
-            yield ahead.popleft().result()
+            ready, ahead = ahead, pool.submit(parquet.read_row_group, index)
+            if ready is not None:
+                yield ready.result()
+        if ahead is not None:
+            yield ahead.result()
 
 
 def _column(rows: pa.Table, field: pa.Field) -> pa.Array:

@@ -16,6 +16,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from beam_pipeline.deduplication import job
 from beam_pipeline.deduplication.guardrails import Guardrails
 from beam_pipeline.deduplication.job import DedupConfig, GuardrailsBroken, run_dedup
 from beam_pipeline.deduplication.tables import WriteBatches, read_batches
@@ -144,6 +145,28 @@ def test_nights_whose_edges_do_not_fit_in_memory_come_to_the_same_bytes(tmp_path
     assert ours == others and len(ours) > 30
     gone = pq.read_table(many / "out2/duplicates.parquet").column("channel").to_pylist()
     assert {"semantic", "exact"} == set(gone)
+
+
+def test_a_night_that_ends_before_its_edges_are_decided_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights, config = corpus(8, 2), replace(CONFIG, decide=DecideParams(edges_in_memory=0))
+    index = by_nights(tmp_path, nights, config)
+    expected = files(tmp_path)
+    shutil.rmtree(tmp_path / "index")
+    by_nights(tmp_path, nights[:1], config)
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    night = [[str(tmp_path / "night1.parquet")], tmp_path / "out1", config, "FnApiRunner"]
+    with monkeypatch.context() as during:
+        during.setattr(job, "_decide", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run_dedup(*night, index=index)
+    assert list((index / "night=00001" / "unjoined").iterdir())
+    run_dedup(*night, index=index)
+    assert files(tmp_path) == expected
 
 
 @pytest.mark.parametrize("count", [1, 2])
